@@ -1,0 +1,121 @@
+"""Capture a live module with torch.export, once for every target.
+
+Dynamic dims are traced at size 2 or more whatever the example's size, because torch.export specialises
+sizes 0 and 1; dims of one name share one `torch.export.Dim`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from . import cases, plugins, torchref
+from .errors import CaptureError, MxError
+from .source import Described, user_frame
+from .types import Captured, Dim, TensorSpec
+
+_WAYS_OUT = (
+    "write the branch with torch.cond; or export to a target that scripts the module (TorchScript script mode); "
+    "or fix the branch with a constant if your inputs always take it"
+)
+
+
+def capture(described: Described, outputs: Sequence[TensorSpec]) -> Captured:
+    """The captured program of a live module. Raises CaptureError naming the user's line where it stopped."""
+    import torch
+
+    source, specs = described.source, described.specs
+    inputs = _trace_inputs(described)
+    tensors = {name: torchref.to_torch(array) for name, array in inputs.items()}
+    args, kwargs = torchref.arguments(source.module, specs, tensors)
+    shapes = dynamic_shapes(specs)
+    dynamic = tuple(shapes.values()) if args else shapes
+    has_dims = any(shape for shape in shapes.values())
+    with quiet("torch.fx", "torch._dynamo", "torch._export"):
+        try:
+            program = torch.export.export(
+                source.module, args, kwargs, dynamic_shapes=dynamic if has_dims else None, strict=False
+            )
+        except MxError:
+            raise
+        except Exception as error:
+            raise _translate(error, specs) from error
+    return Captured(program, specs, tuple(outputs), dynamic, source.processing)
+
+
+def _trace_inputs(described: Described) -> dict[str, Any]:
+    """Values at sizes of 2 or more: the example itself where nothing is dynamic."""
+    specs = described.specs
+    dims = cases.dims_of(specs)
+    if not dims and described.example is not None and cases.fits(described.example, specs):
+        return described.example
+    return cases.generate_at(specs, cases.middle_sizes(dims), described.example)
+
+
+def dynamic_shapes(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
+    """Axis → `torch.export.Dim` for every input; equal names give the same object."""
+    import torch
+
+    def symbol(dim: Dim) -> Any:
+        if dim.multiple == 1:
+            return torch.export.Dim(dim.name, min=dim.min, max=dim.max)
+        high = None if dim.max is None else dim.max // dim.multiple
+        return dim.multiple * torch.export.Dim(f"{dim.name}_steps", min=dim.min // dim.multiple, max=high)
+
+    dims = {dim.name: symbol(dim) for dim in cases.dims_of(specs)}
+    return {
+        spec.name: {axis: dims[size.name] for axis, size in enumerate(spec.shape) if isinstance(size, Dim)}
+        for spec in specs
+    }
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Keep a library's warnings off the user's terminal: what matters in them comes back as an error."""
+    found = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in found]
+    for logger in found:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(found, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _translate(error: Exception, specs: Sequence[TensorSpec]) -> CaptureError:
+    where = user_frame(error)
+    at = f" at {where}" if where else ""
+    text = str(error)
+    name = type(error).__name__
+    if name.startswith("GuardOnDataDependent") or "data-dependent" in text:
+        return CaptureError(f"torch.export can't follow control flow that depends on the data{at}", _WAYS_OUT)
+    if match := re.search(r"Constraints violated \(([^)]*)\)", text):
+        return CaptureError(f"the model does not take every size of {match[1]}: {_reason(text)}", _suggestion(text, specs))
+    return CaptureError(
+        f"torch.export can't capture the model{at}: {name}: {plugins.first_line(error)}",
+        "write that line with torch operators only; --debug shows the whole trace",
+    )
+
+
+def _reason(text: str) -> str:
+    reason = next((line.strip(" -") for line in text.splitlines() if line.strip().startswith("- ")), "")
+    if match := re.search(r"marked (\S+) as dynamic but your code specialized it to be a constant \((\d+)\)", reason):
+        return f"its code works with the one size {match[1]} was traced at ({match[2]})"
+    return re.sub(r"\s+", " ", reason).replace("L['", "").replace("']", "").split(". ")[0]
+
+
+def _suggestion(text: str, specs: Sequence[TensorSpec]) -> str:
+    fixes = [line.strip() for line in text.partition("Suggested fixes:")[2].splitlines() if " = " in line]
+    fixes = [line for line in fixes if not line.startswith("_")]
+    dims = {dim.name for dim in cases.dims_of(specs)}
+    names = [line.partition(" = ")[0] for line in fixes if line.partition(" = ")[0] in dims]
+    found = f"torch.export suggests {'; '.join(fixes)}. " if fixes else ""
+    name = names[0] if names else "that dim"
+    return f"{found}Give {name} a fixed size in --input, or narrower bounds"

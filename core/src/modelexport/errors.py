@@ -1,0 +1,105 @@
+"""Every error a user can meet: what happened, where, and what to try next.
+
+Each class has one exit code, so a script can tell "the model is wrong" from "the disk is full".
+"""
+
+from __future__ import annotations
+
+
+class MxError(Exception):
+    """Base of every expected failure.
+
+    `message` says what happened and where, on one line; `hint` says what to try. A third-party error is
+    kept as `__cause__` and shown by `mx --debug`.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class ParityError(MxError):
+    """The written artifact does not compute what the source computes."""
+
+    exit_code = 3
+
+
+class SourceError(MxError):
+    """The model reference can't be resolved: missing path, wrong attribute, a factory that raises."""
+
+    exit_code = 4
+
+
+class TargetError(MxError):
+    """The target is unknown, broken, not installed, or does not implement the verb."""
+
+    exit_code = 5
+
+
+class OptionError(MxError):
+    """A `-k key=value` that the target does not know, or a value of the wrong type."""
+
+    exit_code = 6
+
+
+class OutputError(MxError):
+    """The output place can't be written: permissions, a full disk, somebody else's folder."""
+
+    exit_code = 7
+
+
+class ArtifactError(MxError):
+    """An artifact on disk is missing, damaged, or written by a newer modelexport."""
+
+    exit_code = 8
+
+
+class InputError(MxError):
+    """Input data does not fit the model: name, dtype, rank, size or range."""
+
+    exit_code = 9
+
+
+class CaptureError(MxError):
+    """torch.export can't capture the model."""
+
+    exit_code = 10
+
+
+class ConversionError(MxError):
+    """A converter refused the model, or wrote something other than what was asked."""
+
+    exit_code = 11
+
+
+class ReferenceError(MxError):  # noqa: A001  the field's word; the builtin is about weak references
+    """The source gives no reference to compare with: random outputs, NaN, an error in eager mode."""
+
+    exit_code = 12
+
+
+class RuntimeFailure(MxError):
+    """A runtime failed, or took its process down, while it loaded or ran an artifact."""
+
+    exit_code = 13
+
+
+class UnsafeFileError(MxError):
+    """A file can only be read by unpickling it, which runs whatever code it holds."""
+
+    exit_code = 14
+
+
+class CannotRunHere(MxError):
+    """The artifact is fine, but this machine lacks what running it takes (a GPU, macOS…).
+
+    Plugins raise it from `mx_run`; the parity gate then records `"verified": "structure"` with the reason.
+    """
+
+    exit_code = 15

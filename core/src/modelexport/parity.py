@@ -1,0 +1,266 @@
+"""The parity gate: does the written artifact compute what the source computed?
+
+A fresh process loads only the artifact, runs every golden case twice, and compares every output with the
+reference. See docs/explanation/parity.md for why each part is there.
+
+For an output `y` and its reference `r`, an element is within budget when
+`|y - r| <= atol + rtol * |r| + noise * max|r|`: `noise` is the rounding that a tensor of that magnitude
+carries in the dtype, whatever the size of the single element. Integers and booleans must be equal.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import golden, manifest, worker
+from .errors import ArtifactError, OptionError, RuntimeFailure
+from .types import Artifact, Parity
+
+if TYPE_CHECKING:
+    from .golden import GoldenCase
+    from .types import Array, Arrays, Session
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far an output may be from its reference; see the formula above. `cosine` is the least allowed."""
+
+    atol: float
+    rtol: float
+    noise: float
+    cosine: float
+
+
+#: by precision; the looser of the artifact's and the output's own applies
+BUDGETS = {
+    "float64": Budget(atol=1e-8, rtol=1e-7, noise=1e-8, cosine=0.999999),
+    "float32": Budget(atol=1e-5, rtol=1e-4, noise=2e-5, cosine=0.9999),
+    "float16": Budget(atol=1e-3, rtol=1e-2, noise=5e-3, cosine=0.999),
+    "bfloat16": Budget(atol=1e-2, rtol=5e-2, noise=3e-2, cosine=0.99),
+}
+_ORDER = list(BUDGETS)
+
+
+def budget_for(precision: str, dtype: str, tolerance: Mapping[str, float] | None = None) -> Budget:
+    """The budget for an output of `dtype` in an artifact of `precision`, with the user's `tolerance` on top."""
+    dtype = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+    known = [name for name in (precision, dtype) if name in BUDGETS]
+    budget = BUDGETS[max(known, key=_ORDER.index, default="float32")]
+    return replace(budget, **tolerance) if tolerance else budget
+
+
+def parse_tolerance(text: str | None) -> dict[str, float]:
+    """`1e-3` (atol and rtol) or `atol=1e-4,cosine=0.999`. Raises OptionError."""
+    if not text:
+        return {}
+    pairs = re.findall(r"([a-z]+)=([^,]+)", text) or [("atol", text), ("rtol", text)]
+    names = [field.name for field in fields(Budget)]
+    try:
+        values = {name: float(value) for name, value in pairs}
+    except ValueError as error:
+        raise OptionError(f"can't read --tolerance {text!r}", "write 1e-3, or atol=1e-4,rtol=1e-3") from error
+    unknown = [name for name in values if name not in names]
+    if unknown or any(not value >= 0 for value in values.values()):
+        raise OptionError(f"can't use --tolerance {text!r}", f"non-negative values of {', '.join(names)}")
+    return values
+
+
+# --------------------------------------------------------------------------------------- parent side
+
+
+def verify(
+    artifact: Artifact,
+    tolerance: Mapping[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
+    skipped: Mapping[str, str] | None = None,
+    reference: golden.Golden | None = None,
+) -> Parity:
+    """Run the gate on `artifact` in a fresh process. The result says whether it passed; nothing is written.
+
+    `reference` stands in for the artifact's own golden data. Raises RuntimeFailure when the runtime fails or
+    takes its process down.
+    """
+    with tempfile.TemporaryDirectory(prefix="mx-verify-") as folder:
+        data = artifact.golden
+        if reference is not None:
+            data = Path(folder) / "golden.npz"
+            golden.save(reference, data)
+        job = {
+            "job": "verify",
+            "path": str(artifact.path.resolve()),
+            "golden": str(data.resolve()),
+            "manifest": manifest.to_json(artifact),
+            "tolerance": dict(tolerance or {}),
+            "options": dict(options or {}),
+        }
+        with worker.start(f"verifying {artifact.path}") as child:
+            answer = child.ask(job)
+    parity = Parity(**{**answer, "outputs": tuple(answer["outputs"]), "cases": tuple(answer["cases"])})
+    return replace(parity, skipped=dict(skipped or {}))
+
+
+def failure(parity: Parity) -> str:
+    """One line for the worst output of a gate that did not pass."""
+    if not parity.outputs:
+        return parity.reason
+    worst = max((o for o in parity.outputs if not o["ok"]), key=lambda o: float(o["used"]), default=None)
+    if worst is None:
+        return parity.reason
+    return describe(worst)
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    what = f"output {row['name']!r} in case {row['case']!r}"
+    if row.get("problem"):
+        return f"{what}: {row['problem']}"
+    return (
+        f"{what}: max abs difference {row['max_abs']:.3g} (relative {row['max_rel']:.3g}, cosine "
+        f"{row['cosine']:.6f}), {row['used']:.3g} × the budget of atol {row['atol']:g}, rtol {row['rtol']:g}, "
+        f"noise {row['noise']:g}, cosine {row['min_cosine']:g}"
+    )
+
+
+# --------------------------------------------------------------------------------------- child side
+
+
+def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The fresh process's half: load the artifact, run the cases, compare."""
+    from . import api
+    from .errors import CannotRunHere
+
+    artifact = manifest.from_json(job["manifest"], Path(job["path"]))
+    reference = golden.load(Path(job["golden"]))
+    if not reference.cases:
+        raise ArtifactError(f"{artifact.golden} holds no cases", "export the model again")
+    environment = {"platform": platform.platform(), "machine": platform.machine()}
+    names = [case.name for case in reference.cases]
+    try:
+        session = api.open_session(artifact, job["options"])
+    except CannotRunHere as error:
+        parity = Parity("structure", str(error), cases=tuple(names), environment=environment)
+        return asdict(parity)
+    with session:
+        rows = compare_all(session, reference.cases, artifact.precision, job["tolerance"])
+    passed = all(row["ok"] for row in rows)
+    parity = Parity(passed, "", tuple(rows), tuple(names), environment=environment)
+    return asdict(parity if passed else replace(parity, reason=failure(parity)))
+
+
+def compare_all(
+    session: Session, cases: Sequence[GoldenCase], precision: str, tolerance: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The worst comparison of each output over all cases and both calls."""
+    worst: dict[str, dict[str, Any]] = {}
+    for case in cases:
+        inputs = _native(session, case.inputs)
+        try:
+            first = session(inputs)
+            second = session(inputs)
+        except RuntimeFailure as error:
+            raise RuntimeFailure(f"in case {case.name!r}: {error.message}", error.hint) from error
+        # Compared after both calls: a session that hands out its own buffers is caught as well.
+        for label, got, want in (("", first, case.outputs), (", second call", second, case.again or case.outputs)):
+            for row in _compare_outputs(got, want, precision, tolerance):
+                row["case"] = case.name + label
+                seen = worst.get(row["name"])
+                if seen is None or (not row["ok"], row["used"]) > (not seen["ok"], seen["used"]):
+                    worst[row["name"]] = row
+    return list(worst.values())
+
+
+def _native(session: Session, inputs: Arrays) -> Arrays:
+    from .cases import cast
+
+    dtypes = {spec.name: spec.dtype for spec in session.inputs}
+    return {name: cast(a, "bfloat16") if dtypes.get(name) == "bfloat16" else a for name, a in inputs.items()}
+
+
+def _compare_outputs(
+    got: Mapping[str, Array], want: Mapping[str, Array], precision: str, tolerance: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    rows = [compare(name, got.get(name), array, precision, tolerance) for name, array in want.items()]
+    return rows + [
+        _row(name, BUDGETS["float32"], problem="the source has no such output") for name in got if name not in want
+    ]
+
+
+def compare(
+    name: str, got: Array | None, want: Array, precision: str, tolerance: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Compare one output with its reference: a row of figures, `used` being the share of the budget."""
+    import numpy as np
+
+    budget = budget_for(precision, want.dtype.name, tolerance)
+    if got is None:
+        return _row(name, budget, problem="the artifact has no such output")
+    got = np.asarray(got)
+    if got.shape != want.shape:
+        return _row(name, budget, problem=f"shape {list(got.shape)}, the source gives {list(want.shape)}")
+    if got.dtype.name == "bfloat16":
+        got = got.astype(np.float32)
+    if got.dtype != want.dtype:
+        return _row(name, budget, problem=f"dtype {got.dtype.name}, the source gives {want.dtype.name}")
+    if want.dtype.kind not in "fc":
+        return _compare_exact(name, got, want, budget)
+    return _compare_floats(name, got, want, budget)
+
+
+def _row(name: str, budget: Budget, problem: str = "", **figures: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": name, "ok": not problem, "max_abs": 0.0, "max_rel": 0.0, "cosine": 1.0}
+    row |= {"top1": None, "used": 1e9 if problem else 0.0, "problem": problem}
+    row |= {"atol": budget.atol, "rtol": budget.rtol, "noise": budget.noise, "min_cosine": budget.cosine}
+    return row | figures
+
+
+def _compare_exact(name: str, got: Array, want: Array, budget: Budget) -> dict[str, Any]:
+    wrong = int((got != want).sum())
+    if not wrong:
+        return _row(name, budget)
+    gap = float(abs(got.astype(float) - want.astype(float)).max())
+    return _row(name, budget, f"{wrong} of {want.size} values differ, by up to {gap:g}", max_abs=gap)
+
+
+def _compare_floats(name: str, got: Array, want: Array, budget: Budget) -> dict[str, Any]:
+    import numpy as np
+
+    if not want.size:
+        return _row(name, budget)
+    wide = np.complex128 if want.dtype.kind == "c" else np.float64
+    a, b = got.astype(wide).ravel(), want.astype(wide).ravel()
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite]):
+        return _row(name, budget, "infinities are not where the source has them")
+    a, b = a[finite], b[finite]
+    if not np.isfinite(a).all():
+        return _row(name, budget, f"{int((~np.isfinite(a)).sum())} values are NaN or infinite, the source's are finite")
+    gap, size = np.abs(a - b), np.abs(b)
+    scale = float(size.max(initial=0.0))
+    allowed = budget.atol + budget.rtol * size + budget.noise * scale
+    used = float((gap / np.maximum(allowed, 1e-300)).max(initial=0.0))
+    max_abs, cosine = float(gap.max(initial=0.0)), _cosine(a, b)
+    # Below the tolerance's own floor the direction of a vector is rounding noise.
+    cosine_ok = cosine >= budget.cosine or scale <= budget.atol
+    figures = {"max_abs": max_abs, "max_rel": max_abs / scale if scale else 0.0, "cosine": cosine, "used": used}
+    return _row(name, budget, top1=_top1(got, want), **figures) | {"ok": used <= 1 and cosine_ok}
+
+
+def _cosine(a: Array, b: Array) -> float:
+    import numpy as np
+
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if norm == 0:
+        return 1.0 if np.array_equal(a, b) or not (a.any() and b.any()) else 0.0
+    return float(min(1.0, np.abs(np.vdot(a, b)) / norm)) if a.dtype.kind == "c" else float(a @ b / norm)
+
+
+def _top1(got: Array, want: Array) -> float | None:
+    """Share of rows whose largest element is the same one; None where rows make no sense."""
+    if want.ndim < 2 or want.shape[-1] < 2 or want.dtype.kind != "f":
+        return None
+    return float((got.argmax(-1) == want.argmax(-1)).mean())

@@ -1,0 +1,262 @@
+"""Find, load and call plugins: the only module that touches pluggy.
+
+Plugins are found through entry points and imported by name, on demand. Each lives in a plugin manager of
+its own (with the extensions), so that a verb reaches one target only, and a broken plugin reaches nobody.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import pluggy
+
+from . import hookspecs, known
+from .errors import ConversionError, MxError, OutputError, RuntimeFailure, TargetError
+from .staging import is_disk_error
+from .types import LoadOptions, Source, Target
+
+TARGETS, SOURCES, EXTENSIONS = "mx.targets", "mx.sources", "mx.extensions"
+
+#: the verbs of the command line, each with the hook that implements it
+VERBS = MappingProxyType(
+    {verb: f"mx_{verb}" for verb in ("export", "optimize", "quantize", "run", "benchmark")}
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One installed entry point, not imported yet. `rivals` are the distributions that claim its name."""
+
+    name: str
+    point: importlib.metadata.EntryPoint
+    rivals: tuple[str, ...] = ()
+
+    @property
+    def distribution(self) -> str:
+        return self.point.dist.name if self.point.dist else "unknown distribution"
+
+    @property
+    def version(self) -> str:
+        return self.point.dist.version if self.point.dist else "unknown"
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded target: what it says about itself, and its hooks."""
+
+    target: Target
+    entry: Entry
+    hook: Any
+    verbs: tuple[str, ...]
+
+    def missing(self, verb: str) -> tuple[str, ...]:
+        """The modules `verb` needs that are not installed; nothing is imported to find out."""
+        return tuple(module for module in self.target.needs.get(verb, ()) if not importable(module))
+
+
+@lru_cache(maxsize=1)
+def _entry_points() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points()
+
+
+def find(group: str) -> dict[str, Entry]:
+    """The installed entries of a group by name; where several distributions claim a name, all are listed."""
+    claims: dict[str, dict[str, importlib.metadata.EntryPoint]] = {}
+    for point in _entry_points().select(group=group):
+        distribution = point.dist.name if point.dist else ""
+        claims.setdefault(point.name, {}).setdefault(distribution, point)
+    return {
+        name: Entry(name, next(iter(points.values())), tuple(sorted(points)) if len(points) > 1 else ())
+        for name, points in sorted(claims.items())
+    }
+
+
+def importable(module: str) -> bool:
+    """Whether `module` can be found, without importing it."""
+    try:
+        return module in sys.modules or importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+# --------------------------------------------------------------------------------------- targets
+
+
+@lru_cache(maxsize=None)
+def target(name: str) -> Plugin:
+    """Load the target called `name`. Raises TargetError: unknown, not installed, or broken and why."""
+    entries = find(TARGETS)
+    if name not in entries:
+        raise _absent(name, entries)
+    entry = entries[name]
+    if entry.rivals:
+        raise TargetError(
+            f"target {name!r} is claimed by {' and '.join(entry.rivals)}", "uninstall all but one of them"
+        )
+    manager = _manager(entry)
+    described = _describe(manager, entry)
+    verbs = tuple(
+        verb for verb, hook in VERBS.items() if any(not i.wrapper for i in getattr(manager.hook, hook).get_hookimpls())
+    )
+    return Plugin(described, entry, manager.hook, verbs)
+
+
+def require(name: str, verb: str) -> Plugin:
+    """Load a target and make sure that it can do `verb` here. Raises TargetError with the fix otherwise."""
+    plugin = target(name)
+    if verb not in plugin.verbs:
+        raise TargetError(
+            f"target {name!r} can't {verb}", f"it can {', '.join(plugin.verbs)}; see `mx targets`"
+        )
+    missing = plugin.missing(verb)
+    if missing:
+        line = plugin.target.install.get(verb) or f"pip install {' '.join(missing)}"
+        raise TargetError(f"to {verb}, target {name!r} needs {', '.join(missing)}", line)
+    return plugin
+
+
+def _absent(name: str, installed: Iterable[str]) -> TargetError:
+    if name in known.TARGETS:
+        return TargetError(f"target {name!r} is not installed", known.TARGETS[name][1])
+    names = sorted({*installed, *known.TARGETS})
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}; see `mx targets`"
+    return TargetError(f"unknown target {name!r}", hint)
+
+
+def _manager(entry: Entry) -> pluggy.PluginManager:
+    """A plugin manager with the specs, this one plugin, and every extension that works."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    _register(manager, entry)
+    for extension in find(EXTENSIONS).values():
+        try:
+            _register(manager, extension)
+        except TargetError as error:
+            print(f"warning: extension skipped: {error.message}", file=sys.stderr)  # noqa: T201
+    return manager
+
+
+def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
+    """Import and register one plugin. Raises TargetError with distribution, version and cause."""
+    try:
+        module = entry.point.load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may raise anything on import
+        raise _broken(entry, f"its import raised {type(error).__name__}: {error}") from error
+    unmarked = [
+        name
+        for name in dir(module)
+        if name.startswith("mx_") and callable(getattr(module, name)) and not hasattr(getattr(module, name), "mx_impl")
+    ]
+    if unmarked:
+        raise _broken(entry, f"{unmarked[0]} lacks the @modelexport.hookimpl decorator")
+    try:
+        manager.register(module, name=entry.name)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        cause = " ".join(str(error).split())
+        raise _broken(entry, f"{cause}; hooks: {', '.join(_hook_names())}") from error
+
+
+def _hook_names() -> list[str]:
+    return [name for name in dir(hookspecs) if name.startswith("mx_")]
+
+
+def _describe(manager: pluggy.PluginManager, entry: Entry) -> Target:
+    try:
+        described = manager.hook.mx_target()
+    except Exception as error:  # noqa: BLE001  a plugin may raise anything
+        raise _broken(entry, f"mx_target raised {type(error).__name__}: {error}") from error
+    if not isinstance(described, Target):
+        raise _broken(entry, "mx_target returns no modelexport.Target")
+    if described.name != entry.name:
+        raise _broken(entry, f"mx_target says {described.name!r}, its entry point {entry.name!r}")
+    return described
+
+
+def _broken(entry: Entry, cause: str) -> TargetError:
+    return TargetError(
+        f"plugin {entry.name!r} ({entry}) is broken: {cause}",
+        f"upgrade it with `pip install -U {entry.distribution}`, or uninstall it",
+    )
+
+
+# --------------------------------------------------------------------------------------- sources
+
+
+def load_source(ref: str, options: LoadOptions) -> Source | None:
+    """Ask every installed source plugin for `ref`; the first that knows it answers.
+
+    A source plugin that can't be imported is passed over while another one answers; when none does, its
+    defect is raised, since it may be the one that was meant.
+    """
+    broken: list[TargetError] = []
+    for entry in find(SOURCES).values():
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        try:
+            _register(manager, entry)
+        except TargetError as error:
+            broken.append(error)
+            continue
+        source: Source | None = manager.hook.mx_load(ref=ref, options=options)
+        if source is not None:
+            return source
+    if broken:
+        raise broken[0]
+    return None
+
+
+# --------------------------------------------------------------------------------------- calls
+
+
+def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
+    """Call the hook of `verb`; whatever the plugin did not translate itself becomes an MxError here."""
+    try:
+        return getattr(plugin.hook, VERBS[verb])(**arguments)
+    except MxError:
+        raise
+    except Exception as error:
+        if is_disk_error(error):
+            raise OutputError(
+                f"can't write the {plugin.target.name} artifact: {_disk_cause(error)}",
+                "free some space, or choose another disk with -o",
+            ) from error
+        kind = RuntimeFailure if verb in ("run", "benchmark") else ConversionError
+        raise kind(
+            f"{plugin.entry.distribution} failed to {verb}: {type(error).__name__}: {first_line(error)}",
+            "add --debug for the whole trace",
+        ) from error
+
+
+def _disk_cause(error: BaseException | None) -> str:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, for messages that must fit on one."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Installed versions of distributions, for the lineage; those absent are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,142 @@
+"""Write an artifact so that a killed run leaves nothing that looks finished.
+
+Work happens in a hidden sibling of the final directory; the manifest is written last; then one rename
+puts it in place. An artifact that is already there is exchanged with the new one in a single system call
+where the kernel has one (Linux `renameat2`); elsewhere it is moved aside first, and the next run moves it
+back if it finds that the new one never arrived.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import manifest
+from .errors import MxError, OutputError
+
+
+@contextmanager
+def output_errors(place: Path) -> Iterator[None]:
+    """Turn an OSError about the output place into an OutputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space, or choose another disk with -o"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "choose a folder that you may write to with -o"
+        else:
+            hint = "choose another folder with -o"
+        raise OutputError(f"can't write {place}: {error.strerror or error}", hint) from error
+
+
+def is_disk_error(error: BaseException | None) -> bool:
+    """Whether `error`, or what caused it, is the disk's or the file system's: full, over quota, read-only."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in codes:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def check_place(final: Path) -> None:
+    """Raise OutputError now, not after minutes of work, if an artifact can't be written at `final`."""
+    if final.exists() and not (final / manifest.NAME).is_file() and (not final.is_dir() or any(final.iterdir())):
+        raise OutputError(
+            f"{final} is there and is not an artifact", "choose another folder with -o, or another --name"
+        )
+    with output_errors(final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=final.parent):
+            pass
+
+
+@contextmanager
+def staged(final: Path) -> Iterator[Path]:
+    """A directory to build in; the caller ends with `publish`. Whatever is left of it is removed."""
+    _clear_leftovers(final)
+    with output_errors(final.parent):
+        draft = Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}.", suffix=".tmp", dir=final.parent))
+        draft.chmod(0o777 & ~_umask())
+    try:
+        yield draft
+    except OSError as error:
+        if isinstance(error, MxError):
+            raise
+        with output_errors(final):
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def publish(draft: Path, final: Path) -> None:
+    """Move the finished `draft` to `final`, in place of an artifact that may be there."""
+    with output_errors(final):
+        if not final.exists():
+            draft.rename(final)
+            return
+        if _exchange(draft, final):
+            return  # `draft` is the old artifact now, and `staged` removes it
+        aside = draft.with_suffix(".old")
+        final.rename(aside)
+        draft.rename(final)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_leftovers(final: Path) -> None:
+    """Remove what killed runs left beside `final`, and bring back an artifact one of them had moved aside."""
+    if not final.parent.is_dir():
+        return
+    for path in final.parent.glob(f".{final.name}.*"):
+        owner = path.name[len(final.name) + 2 :].split(".")[0]
+        if path.suffix not in (".tmp", ".old") or not owner.isdigit() or _alive(int(owner)):
+            continue
+        if path.suffix == ".old" and not final.exists() and (path / manifest.NAME).is_file():
+            path.rename(final)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically; False where the system can't."""
+    if not sys.platform.startswith("linux"):
+        return False
+    at_cwd, rename_exchange = -100, 2
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return bool(
+        renameat2(
+            at_cwd,
+            ctypes.c_char_p(os.fsencode(one)),
+            at_cwd,
+            ctypes.c_char_p(os.fsencode(other)),
+            rename_exchange,
+        )
+        == 0
+    )

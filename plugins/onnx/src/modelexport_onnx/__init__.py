@@ -1,0 +1,97 @@
+"""The ONNX target: export through torch.onnx, run on ONNX Runtime.
+
+    export.py      captured program → model.onnx
+    operators.py   which operators have no ONNX translation, and the user's own translations
+    session.py     model.onnx → Session
+    source.py      an existing .onnx file as a source
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from modelexport.options import option
+from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source, Target
+
+from modelexport import hookimpl
+
+__version__ = "0.1.0"
+
+#: a `register` a user's module calls to teach the exporter an operator; see docs/how-to/custom-operators.md
+__all__ = ["ExportOptions", "RunOptions", "register"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `mx export -t onnx`."""
+
+    opset: int = option(20, "ONNX opset to write; written exactly, or refused")
+    optimize: bool = option(True, "fold constants and remove redundant operators while converting")
+    external_data: Literal["auto", "always"] = option(
+        "auto", "weights in a file of their own: auto does it above 1.8 GB, since one protobuf holds 2 GB"
+    )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `mx run`, `mx verify` and `mx benchmark` for ONNX artifacts."""
+
+    providers: tuple[str, ...] = option(
+        ("auto",), "execution providers in order: cpu, cuda, tensorrt, … or full names; auto is CUDA where present"
+    )
+    threads: int = option(0, "threads within an operator; 0 lets ONNX Runtime choose")
+    optimization: Literal["none", "basic", "extended", "all"] = option("all", "graph optimization at load")
+    custom_ops: str | None = option(None, "shared library with custom operator kernels")
+
+
+@hookimpl
+def mx_target() -> Target:
+    return Target(
+        name="onnx",
+        summary="ONNX, run by ONNX Runtime (CPU, CUDA and other providers)",
+        consumes=("captured",),
+        options={"export": ExportOptions, "run": RunOptions},
+        needs={"export": ("torch", "onnx", "onnxscript"), "run": ("onnxruntime",)},
+        install={
+            "export": "pip install 'modelexport-onnx[export]'",
+            "run": "pip install onnxruntime",
+        },
+    )
+
+
+@hookimpl
+def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
+    from . import export
+
+    if isinstance(source, Source):
+        return export.copy_file(source, out)
+    return export.export(source, out, options)
+
+
+@hookimpl
+def mx_run(artifact: Artifact, options: RunOptions) -> Session:
+    from . import session
+
+    return session.open_artifact(artifact, options)
+
+
+@hookimpl
+def mx_load(ref: str, options: LoadOptions) -> Source | None:
+    if not ref.endswith(".onnx") or Path(ref).is_dir():
+        return None
+    from . import source
+
+    return source.load(Path(ref))
+
+
+def register(operator: Any, translation: Any) -> None:
+    """Teach the exporter `operator` (a `torch.ops.…` overload): `translation` is an onnxscript function.
+
+    Call it from a module named with `--register`, or from one listed in the entry-point group
+    `mx.onnx_operators`. The translation reaches torch.onnx.export as its `custom_translation_table`.
+    """
+    from . import operators
+
+    operators.TRANSLATIONS[operator] = translation

@@ -1,0 +1,89 @@
+"""Operators and their translations: which ones have none, where they are in the model, and the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any
+
+from modelexport.errors import ConversionError
+
+#: torch operator → onnxscript function; filled by `modelexport_onnx.register`
+TRANSLATIONS: dict[Any, Any] = {}
+
+ENTRY_POINTS = "mx.onnx_operators"
+
+
+def load_registered() -> dict[Any, Any]:
+    """The user's translations, those of installed packages included."""
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:
+            raise ConversionError(
+                f"the operator translations of {point.value} can't be imported: {type(error).__name__}: {error}",
+                f"fix or uninstall {point.dist.name if point.dist else point.value}",
+            ) from error
+    return dict(TRANSLATIONS)
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An operator without a translation, and where the model uses it."""
+
+    operator: str
+    module: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.operator} in {self.module}" + (f" at {self.line}" if self.line else "")
+
+
+def find_unsupported(program: Any, table: dict[Any, Any], opset: int) -> list[Unsupported]:
+    """Every call in the decomposed program that the exporter has no translation for.
+
+    It asks the exporter's own registry and dispatcher. They are private to torch, which offers no public
+    query: the caller uses this to explain a failed export, never to decide about one.
+    """
+    import torch
+    from torch.onnx._internal.exporter import _decomp, _dispatching, _registration
+
+    registry = _registration.ONNXRegistry.from_torchlib(opset)
+    for operator, translation in table.items():
+        registry.register_op(operator, translation)
+    decompositions = _decomp.create_onnx_friendly_decomposition_table(
+        _decomp.get_onnx_implemented_overloads(registry)
+    )
+    graph = program.run_decompositions(decompositions).graph
+    found: list[Unsupported] = []
+    for node in graph.nodes:
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        if _dispatching.dispatch(node, registry)[0] is None:
+            found.append(Unsupported(str(node.target), module_path(node), source_line(node)))
+    return list(dict.fromkeys(found))
+
+
+def module_path(node: Any) -> str:
+    """The dotted path of the submodule a node came from, with its class: `encoder.layer.0 (Block)`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "the model"
+    path, kind = list(stack.values())[-1]
+    name = kind if isinstance(kind, str) else kind.__name__
+    where = path.removeprefix("L['self'].") if path else "the model"
+    return f"{where} ({name.rpartition('.')[2]})"
+
+
+def source_line(node: Any) -> str:
+    """`file:line` of the innermost Python frame that is not PyTorch's own."""
+    frames = [
+        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File ")
+    ]
+    own = [frame for frame in frames if "/torch/" not in frame] or frames
+    if not own:
+        return ""
+    file, line = own[-1].split(",")[:2]
+    file, line = file.removeprefix("File ").strip('" '), line.strip().removeprefix("line ")
+    return f"{file}:{line}"
