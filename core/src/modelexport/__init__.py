@@ -30,7 +30,25 @@ _HOME = {
     "TensorSpec": "types",
 }
 
-__all__ = [*_HOME, "__version__"]
+__all__ = [
+    "Artifact",
+    "Build",
+    "Dim",
+    "MxError",
+    "Session",
+    "Source",
+    "Target",
+    "TensorSpec",
+    "__version__",
+    "benchmark",
+    "export",
+    "hookimpl",
+    "load",
+    "optimize",
+    "quantize",
+    "run",
+    "verify",
+]
 
 if TYPE_CHECKING:
     from .api import benchmark, export, load, optimize, quantize, run, verify

@@ -15,8 +15,8 @@ from typing import Any
 from . import __version__, cases, golden, manifest, plan, plugins, staging
 from . import capture as capturing
 from . import options as opts
-from . import source as sources
 from . import parity as gate
+from . import source as sources
 from .errors import OptionError, OutputError, ParityError, RuntimeFailure, TargetError
 from .types import (
     Artifact,
@@ -93,10 +93,15 @@ def export(
         described = sources.describe(loaded)
         progress("compute the reference")
         reference = _reference(described, sample, verify)
-        job = _Job(described, reference, golden.output_specs(reference, described.specs), verify, tolerances, progress)
-        return tuple(
-            _export_chain(job, chain, final, chosen) for chain, final in zip(chains, finals, strict=True)
+        job = _Job(
+            described,
+            reference,
+            golden.output_specs(reference, described.specs),
+            verify,
+            tolerances,
+            progress,
         )
+        return tuple(_export_chain(job, chain, final, chosen) for chain, final in zip(chains, finals, strict=True))
 
 
 @dataclass
@@ -190,9 +195,7 @@ def _program(job: _Job) -> Captured:
     )
 
 
-def _export_one(
-    job: _Job, name: str, given: Source | Captured | Artifact, final: Path, options: Any
-) -> Artifact:
+def _export_one(job: _Job, name: str, given: Source | Captured | Artifact, final: Path, options: Any) -> Artifact:
     plugin = plugins.require(name, "export")
     if options is None:
         options = _default_options(plugin, "export")
@@ -326,7 +329,9 @@ def open_session(artifact: Artifact, options: Mapping[str, Any]) -> Session:
     chosen = target_options([artifact.format], "run", options)[artifact.format]
     session = plugins.call(plugin, "run", artifact=artifact, options=chosen)
     if not isinstance(session, Session):
-        raise RuntimeFailure(f"target {artifact.format!r} returned no session", "report it to the plugin's authors")
+        raise RuntimeFailure(
+            f"target {artifact.format!r} returned no session", "report it to the plugin's authors"
+        )
     return session
 
 
@@ -364,7 +369,9 @@ def verify(
     elif sample is not None:
         raise OptionError("--sample needs --source: only the model itself can answer new inputs", "add --source")
     progress(f"verify {artifact.format} in a fresh process")
-    parity = gate.verify(subject, tolerances, options, reference.skipped, reference if source is not None else None)
+    parity = gate.verify(
+        subject, tolerances, options, reference.skipped, reference if source is not None else None
+    )
     updated = replace(artifact, parity=parity)
     try:
         manifest.write(updated)
@@ -418,7 +425,9 @@ def _transform(
         build = plugins.call(plugin, verb, artifact=artifact, out=draft, options=chosen)
         carried = {e.path: artifact.path / e.path for e in artifact.files if e.path.startswith("processing/")}
         _copy_files(carried, draft)
-        step = Step(verb, artifact.format, _json_options(chosen), _tools(plugin, build), {"ref": str(artifact.path)})
+        step = Step(
+            verb, artifact.format, _json_options(chosen), _tools(plugin, build), {"ref": str(artifact.path)}
+        )
         result = replace(
             artifact, path=draft, entry=build.entry, precision=build.precision,
             lineage=(*artifact.lineage, step), details={**artifact.details, **build.details},
@@ -437,4 +446,14 @@ def benchmark(paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], 
     return bench.benchmark(listed, **keywords)
 
 
-__all__ = ["TargetError", "benchmark", "export", "load", "open_session", "optimize", "quantize", "run", "verify"]
+__all__ = [
+    "TargetError",
+    "benchmark",
+    "export",
+    "load",
+    "open_session",
+    "optimize",
+    "quantize",
+    "run",
+    "verify",
+]

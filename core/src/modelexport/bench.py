@@ -98,7 +98,11 @@ def benchmark(
     artifacts = [manifest.read(path) for path in paths]
     if not artifacts:
         raise OptionError("no artifact to benchmark", "give the folder that `mx export` wrote")
-    threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    threads = (
+        threads or len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else threads or os.cpu_count() or 1
+    )
     inputs, sizes = _inputs(artifacts, dims or {}, input_file)
     with tempfile.TemporaryDirectory(prefix="mx-bench-") as folder, ExitStack() as stack:
         data = Path(folder) / "inputs.npz"
@@ -125,7 +129,12 @@ def benchmark(
         threads,
         sizes,
         len(times[0]),
-        {"platform": platform.platform(), "python": platform.python_version(), "cpu": _cpu(), "cores": os.cpu_count()},
+        {
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+        },
     )
 
 
@@ -166,7 +175,8 @@ def _save(inputs: Arrays, path: Path) -> None:
     import numpy as np
 
     arrays: dict[str, Any] = {
-        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array for name, array in inputs.items()
+        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        for name, array in inputs.items()
     }
     np.savez(path, **arrays)
 
@@ -184,7 +194,13 @@ def _contestants(
     base = Path(baseline).resolve() if baseline is not None else None
     if baseline is not None and not (Path(baseline) / manifest.NAME).is_file():
         specs = [str(spec) for spec in artifacts[0].inputs]
-        eager = {"kind": "source", "ref": os.fspath(baseline), "specs": specs, "load": dict(load), "threads": threads}
+        eager = {
+            "kind": "source",
+            "ref": os.fspath(baseline),
+            "specs": specs,
+            "load": dict(load),
+            "threads": threads,
+        }
         found.append({**eager, "name": f"{os.fspath(baseline)} (PyTorch eager)", "baseline": True})
         if compile_baseline:
             found.append({**eager, "name": f"{os.fspath(baseline)} (torch.compile)", "compile": True})
@@ -330,7 +346,9 @@ class Contestant:
             self._call = lambda: reference(inputs)
             return {"reference": loaded.format}
         module = loaded.module.module() if loaded.format == "captured" else loaded.module.eval()
-        args, kwargs = torchref.arguments(loaded.module, specs, tensors) if loaded.format == "module" else ((), tensors)
+        args, kwargs = (
+            torchref.arguments(loaded.module, specs, tensors) if loaded.format == "module" else ((), tensors)
+        )
         if job.get("compile"):
             module = torch.compile(module)
 

@@ -97,7 +97,9 @@ def _translate(error: Exception, specs: Sequence[TensorSpec]) -> CaptureError:
     if name.startswith("GuardOnDataDependent") or "data-dependent" in text:
         return CaptureError(f"torch.export can't follow control flow that depends on the data{at}", _WAYS_OUT)
     if match := re.search(r"Constraints violated \(([^)]*)\)", text):
-        return CaptureError(f"the model does not take every size of {match[1]}: {_reason(text)}", _suggestion(text, specs))
+        return CaptureError(
+            f"the model does not take every size of {match[1]}: {_reason(text)}", _suggestion(text, specs)
+        )
     return CaptureError(
         f"torch.export can't capture the model{at}: {name}: {plugins.first_line(error)}",
         "write that line with torch operators only; --debug shows the whole trace",
@@ -106,7 +108,9 @@ def _translate(error: Exception, specs: Sequence[TensorSpec]) -> CaptureError:
 
 def _reason(text: str) -> str:
     reason = next((line.strip(" -") for line in text.splitlines() if line.strip().startswith("- ")), "")
-    if match := re.search(r"marked (\S+) as dynamic but your code specialized it to be a constant \((\d+)\)", reason):
+    if match := re.search(
+        r"marked (\S+) as dynamic but your code specialized it to be a constant \((\d+)\)", reason
+    ):
         return f"its code works with the one size {match[1]} was traced at ({match[2]})"
     return re.sub(r"\s+", " ", reason).replace("L['", "").replace("']", "").split(". ")[0]
 

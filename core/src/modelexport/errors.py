@@ -78,7 +78,7 @@ class ConversionError(MxError):
     exit_code = 11
 
 
-class ReferenceError(MxError):  # noqa: A001  the field's word; the builtin is about weak references
+class ReferenceError(MxError):
     """The source gives no reference to compare with: random outputs, NaN, an error in eager mode."""
 
     exit_code = 12

@@ -54,7 +54,10 @@ class Golden:
 
 
 def compute(
-    reference: Callable[[Arrays], Arrays], cases: Sequence[Case], state: State | None = None, repeat: bool = True
+    reference: Callable[[Arrays], Arrays],
+    cases: Sequence[Case],
+    state: State | None = None,
+    repeat: bool = True,
 ) -> Golden:
     """Run the reference on every case. `state` is left as it was found.
 
@@ -171,7 +174,9 @@ def output_specs(golden: Golden, inputs: Sequence[TensorSpec]) -> tuple[TensorSp
         shape: list[int | Dim] = []
         for axis in range(first.ndim):
             seen = [case.outputs[name].shape[axis] for case in golden.cases]
-            matching = [dim for dim in dims_of(inputs) if all(s[dim.name] == n for s, n in zip(sizes, seen, strict=True))]
+            matching = [
+                dim for dim in dims_of(inputs) if all(s[dim.name] == n for s, n in zip(sizes, seen, strict=True))
+            ]
             if len(set(seen)) == 1 and (len(golden.cases) > 1 or not dims_of(inputs)):
                 shape.append(seen[0])
             else:

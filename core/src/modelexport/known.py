@@ -23,3 +23,6 @@ MODULES: dict[str, str] = {
     "tokenizers": "pip install 'modelexport[text]'",
     "PIL": "pip install 'modelexport[image]'",
 }
+
+#: the target that help texts and messages use in their examples
+EXAMPLE = next(iter(TARGETS))

@@ -58,9 +58,7 @@ def check(artifact: Artifact) -> None:
                 f"{file} is damaged: {size} bytes, the manifest says {entry.size}", "export the model again"
             )
         if sha256(file) != entry.sha256:
-            raise ArtifactError(
-                f"{file} is damaged: its sha256 is not the manifest's", "export the model again"
-            )
+            raise ArtifactError(f"{file} is damaged: its sha256 is not the manifest's", "export the model again")
 
 
 def write(artifact: Artifact) -> None:

@@ -21,7 +21,7 @@ class NoOptions:
     """A verb without options."""
 
 
-def option(default: Any, help: str) -> Any:  # noqa: A002  the word users know
+def option(default: Any, help: str) -> Any:
     """A field of an options dataclass: its default and its one-line help."""
     return field(default=default, metadata={"help": help})
 
@@ -130,7 +130,16 @@ def _convert(hint: Any, value: Any, key: str, owner: str) -> Any:
     return _scalar(hint, value, key, owner)
 
 
-_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_TRUTH = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
 def _scalar(hint: Any, value: Any, key: str, owner: str) -> Any:

@@ -165,7 +165,10 @@ def compare_all(
         except RuntimeFailure as error:
             raise RuntimeFailure(f"in case {case.name!r}: {error.message}", error.hint) from error
         # Compared after both calls: a session that hands out its own buffers is caught as well.
-        for label, got, want in (("", first, case.outputs), (", second call", second, case.again or case.outputs)):
+        for label, got, want in (
+            ("", first, case.outputs),
+            (", second call", second, case.again or case.outputs),
+        ):
             for row in _compare_outputs(got, want, precision, tolerance):
                 row["case"] = case.name + label
                 seen = worst.get(row["name"])
@@ -238,7 +241,11 @@ def _compare_floats(name: str, got: Array, want: Array, budget: Budget) -> dict[
         return _row(name, budget, "infinities are not where the source has them")
     a, b = a[finite], b[finite]
     if not np.isfinite(a).all():
-        return _row(name, budget, f"{int((~np.isfinite(a)).sum())} values are NaN or infinite, the source's are finite")
+        return _row(
+            name,
+            budget,
+            f"{int((~np.isfinite(a)).sum())} values are NaN or infinite, the source's are finite",
+        )
     gap, size = np.abs(a - b), np.abs(b)
     scale = float(size.max(initial=0.0))
     allowed = budget.atol + budget.rtol * size + budget.noise * scale
@@ -246,8 +253,13 @@ def _compare_floats(name: str, got: Array, want: Array, budget: Budget) -> dict[
     max_abs, cosine = float(gap.max(initial=0.0)), _cosine(a, b)
     # Below the tolerance's own floor the direction of a vector is rounding noise.
     cosine_ok = cosine >= budget.cosine or scale <= budget.atol
-    figures = {"max_abs": max_abs, "max_rel": max_abs / scale if scale else 0.0, "cosine": cosine, "used": used}
-    return _row(name, budget, top1=_top1(got, want), **figures) | {"ok": used <= 1 and cosine_ok}
+    figures: dict[str, Any] = {
+        "max_abs": max_abs,
+        "max_rel": max_abs / scale if scale else 0.0,
+        "cosine": cosine,
+        "used": used,
+    }
+    return _row(name, budget, **figures) | {"top1": _top1(got, want), "ok": used <= 1 and cosine_ok}
 
 
 def _cosine(a: Array, b: Array) -> float:

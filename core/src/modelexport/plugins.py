@@ -12,7 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -26,9 +26,7 @@ from .types import LoadOptions, Source, Target
 TARGETS, SOURCES, EXTENSIONS = "mx.targets", "mx.sources", "mx.extensions"
 
 #: the verbs of the command line, each with the hook that implements it
-VERBS = MappingProxyType(
-    {verb: f"mx_{verb}" for verb in ("export", "optimize", "quantize", "run", "benchmark")}
-)
+VERBS = MappingProxyType({verb: f"mx_{verb}" for verb in ("export", "optimize", "quantize", "run", "benchmark")})
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Plugin:
 
 
 @lru_cache(maxsize=1)
-def _entry_points() -> importlib.metadata.EntryPoints:
+def _entry_points() -> Any:  # its type depends on the Python version
     return importlib.metadata.entry_points()
 
 
@@ -93,7 +91,7 @@ def importable(module: str) -> bool:
 # --------------------------------------------------------------------------------------- targets
 
 
-@lru_cache(maxsize=None)
+@cache
 def target(name: str) -> Plugin:
     """Load the target called `name`. Raises TargetError: unknown, not installed, or broken and why."""
     entries = find(TARGETS)
@@ -107,7 +105,9 @@ def target(name: str) -> Plugin:
     manager = _manager(entry)
     described = _describe(manager, entry)
     verbs = tuple(
-        verb for verb, hook in VERBS.items() if any(not i.wrapper for i in getattr(manager.hook, hook).get_hookimpls())
+        verb
+        for verb, hook in VERBS.items()
+        if any(not i.wrapper for i in getattr(manager.hook, hook).get_hookimpls())
     )
     return Plugin(described, entry, manager.hook, verbs)
 
@@ -116,9 +116,7 @@ def require(name: str, verb: str) -> Plugin:
     """Load a target and make sure that it can do `verb` here. Raises TargetError with the fix otherwise."""
     plugin = target(name)
     if verb not in plugin.verbs:
-        raise TargetError(
-            f"target {name!r} can't {verb}", f"it can {', '.join(plugin.verbs)}; see `mx targets`"
-        )
+        raise TargetError(f"target {name!r} can't {verb}", f"it can {', '.join(plugin.verbs)}; see `mx targets`")
     missing = plugin.missing(verb)
     if missing:
         line = plugin.target.install.get(verb) or f"pip install {' '.join(missing)}"
@@ -152,12 +150,14 @@ def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
     """Import and register one plugin. Raises TargetError with distribution, version and cause."""
     try:
         module = entry.point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may raise anything on import
+    except (Exception, SystemExit) as error:
         raise _broken(entry, f"its import raised {type(error).__name__}: {error}") from error
     unmarked = [
         name
         for name in dir(module)
-        if name.startswith("mx_") and callable(getattr(module, name)) and not hasattr(getattr(module, name), "mx_impl")
+        if name.startswith("mx_")
+        and callable(getattr(module, name))
+        and not hasattr(getattr(module, name), "mx_impl")
     ]
     if unmarked:
         raise _broken(entry, f"{unmarked[0]} lacks the @modelexport.hookimpl decorator")
@@ -169,6 +169,17 @@ def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
         raise _broken(entry, f"{cause}; hooks: {', '.join(_hook_names())}") from error
 
 
+def check_entry(entry: Entry) -> None:
+    """Import and register one plugin on its own. Raises TargetError when it is broken."""
+    if entry.rivals:
+        raise TargetError(
+            f"{entry.name!r} is claimed by {' and '.join(entry.rivals)}", "uninstall all but one of them"
+        )
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    _register(manager, entry)
+
+
 def _hook_names() -> list[str]:
     return [name for name in dir(hookspecs) if name.startswith("mx_")]
 
@@ -176,7 +187,7 @@ def _hook_names() -> list[str]:
 def _describe(manager: pluggy.PluginManager, entry: Entry) -> Target:
     try:
         described = manager.hook.mx_target()
-    except Exception as error:  # noqa: BLE001  a plugin may raise anything
+    except Exception as error:
         raise _broken(entry, f"mx_target raised {type(error).__name__}: {error}") from error
     if not isinstance(described, Target):
         raise _broken(entry, "mx_target returns no modelexport.Target")

@@ -73,7 +73,9 @@ def _safe_name(name: str) -> str:
 
 
 def _unknown(path: Path, text: str) -> SourceError:
-    forms = "file.py:factory, package.module:factory, model.pt2, an artifact's folder, or what a source plugin loads"
+    forms = (
+        "file.py:factory, package.module:factory, model.pt2, an artifact's folder, or what a source plugin loads"
+    )
     absent = [line for name, (_, line) in known.SOURCES.items() if name not in plugins.find(plugins.SOURCES)]
     if not path.exists():
         extra = f"; for Hugging Face ids and other formats: {'; '.join(absent)}" if absent else ""
@@ -94,7 +96,11 @@ def _plugin_for(suffix: str) -> str | None:
     """The install line of a known source that is absent and loads files of this suffix."""
     installed = plugins.find(plugins.SOURCES)
     return next(
-        (line for name, (what, line) in known.SOURCES.items() if name not in installed and suffix and suffix in what),
+        (
+            line
+            for name, (what, line) in known.SOURCES.items()
+            if name not in installed and suffix and suffix in what
+        ),
         None,
     )
 
@@ -232,10 +238,7 @@ def _captured_source(program: Any) -> Source:
 def _from_artifact(path: Path) -> Source:
     """An artifact as a source: its own golden data stands for the model it was made from."""
     artifact = manifest.read(path)
-    if artifact.format == CAPTURED:
-        program = _load_program(artifact.entry_path).module
-    else:
-        program = None
+    program = _load_program(artifact.entry_path).module if artifact.format == CAPTURED else None
     return Source(
         program,
         inputs=artifact.inputs,

@@ -38,9 +38,7 @@ def example_arrays(source: Source) -> Arrays:
     declared = [spec.name for spec in source.specs]
     names = declared if len(declared) == len(values) else parameters(source.module)
     names = [*names, *(f"input_{index}" for index in range(len(names), len(values)))]
-    return {
-        name: to_numpy(value, f"example input {name!r}") for name, value in zip(names, values, strict=False)
-    }
+    return {name: to_numpy(value, f"example input {name!r}") for name, value in zip(names, values, strict=False)}
 
 
 def to_numpy(value: Any, what: str) -> Array:
@@ -61,11 +59,12 @@ def to_numpy(value: Any, what: str) -> Array:
         return cast(value.float().numpy(), "bfloat16")
     if value.layout != torch.strided:
         value = value.to_dense()
-    return value.numpy()
+    array: Array = value.numpy()
+    return array
 
 
 def to_torch(array: Array) -> Any:
-    """A tensor with its own copy of the data: a model that works in place must not change its inputs for others."""
+    """A tensor with its own copy of the data: a model that works in place must not change the case."""
     import numpy as np
     import torch
 
@@ -74,7 +73,9 @@ def to_torch(array: Array) -> Any:
     return torch.from_numpy(np.array(array, copy=True, order="C"))
 
 
-def arguments(module: Any, specs: Sequence[TensorSpec], tensors: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(
+    module: Any, specs: Sequence[TensorSpec], tensors: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments for one call: by name where the forward has these names.
 
     Raises InputError when only some of the names are parameters of the forward.
@@ -85,14 +86,12 @@ def arguments(module: Any, specs: Sequence[TensorSpec], tensors: Mapping[str, An
     if not strangers:
         return (), {name: tensors[name] for name in names}
     if len(strangers) < len(names):
-        raise InputError(
-            f"the model's forward has no parameter {strangers[0]!r}", f"it has {', '.join(known)}"
-        )
+        raise InputError(f"the model's forward has no parameter {strangers[0]!r}", f"it has {', '.join(known)}")
     return tuple(tensors[name] for name in names), {}
 
 
 def reference(module: Any, specs: Sequence[TensorSpec], names: Sequence[str] = ()) -> Callable[[Arrays], Arrays]:
-    """A function from input arrays to output arrays, both by name. It raises ReferenceError where the model fails."""
+    """A function from input to output arrays, both by name; it raises ReferenceError where the model fails."""
 
     def call(inputs: Arrays) -> Arrays:
         import torch
@@ -137,13 +136,12 @@ def name_outputs(outputs: Any, names: Sequence[str], taken: Sequence[str] = ()) 
     from torch.utils import _pytree
 
     leaves = [
-        (path, leaf)
-        for path, leaf in _pytree.tree_flatten_with_path(outputs)[0]
-        if isinstance(leaf, torch.Tensor)
+        (path, leaf) for path, leaf in _pytree.tree_flatten_with_path(outputs)[0] if isinstance(leaf, torch.Tensor)
     ]
     if not leaves:
         raise ReferenceError(
-            f"the model returns no tensor but a {type(outputs).__name__}", "return tensors, in tuples or dicts"
+            f"the model returns no tensor but a {type(outputs).__name__}",
+            "return tensors, in tuples or dicts",
         )
     found = [_output_name(path) for path, _ in leaves]
     if names:
@@ -242,7 +240,8 @@ def program_specs(program: Any) -> tuple[TensorSpec, ...]:
         value = values.get(name) if isinstance(name, str) else None
         if not isinstance(value, torch.Tensor):
             raise InputError(
-                f"input {name!r} of the program is no tensor", "capture a module whose forward takes tensors only"
+                f"input {name!r} of the program is no tensor",
+                "capture a module whose forward takes tensors only",
             )
         shape = tuple(_dim(size, program.range_constraints) for size in value.shape)
         specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), shape))

@@ -23,9 +23,23 @@ if TYPE_CHECKING:
     Arrays = dict[str, Array]
 
 #: dtype names, as in numpy and torch; `bfloat16` and the float8 family exist in torch and ml_dtypes only.
-DTYPES = (
-    "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex64 complex128"
-).split()
+DTYPES = [
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "complex64",
+    "complex128",
+]
 
 Verified = bool | Literal["structure"]
 
@@ -48,16 +62,16 @@ class Dim:
 
     def __str__(self) -> str:
         high = "" if self.max is None else self.max
-        bounds = f"={self.min}..{high}" if (self.min, self.max) != (self.multiple, None) or self.multiple > 1 else ""
+        bounds = (
+            f"={self.min}..{high}" if (self.min, self.max) != (self.multiple, None) or self.multiple > 1 else ""
+        )
         return f"{self.name}{bounds}" + (f"/{self.multiple}" if self.multiple > 1 else "")
 
     def allows(self, size: int) -> bool:
         return size >= self.min and (self.max is None or size <= self.max) and size % self.multiple == 0
 
 
-_DECLARATION = re.compile(
-    r"(?P<name>[^:\[\]=\s]+):(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\]]*)\](?:=(?P<values>\S+))?"
-)
+_DECLARATION = re.compile(r"(?P<name>[^:\[\]=\s]+):(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\]]*)\](?:=(?P<values>\S+))?")
 _DIM = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:=(?P<min>\d+)\.\.(?P<max>\d*)(?:/(?P<multiple>\d+))?)?")
 _RANGE = re.compile(r"(?P<low>-?[\d.e+-]*?\d)\.\.(?P<high>-?[\d.e+-]+)")
 
@@ -101,7 +115,7 @@ class TensorSpec:
         return cls(match["name"], dtype, shape, _parse_values(match["values"], text))
 
     def __str__(self) -> str:
-        values = self.values if isinstance(self.values, str) else None
+        values: str | None = self.values if isinstance(self.values, str) else None
         if isinstance(self.values, tuple):
             values = f"{self.values[0]:.12g}..{self.values[1]:.12g}"
         return f"{self.name}:{self.dtype}[{','.join(map(str, self.shape))}]" + (f"={values}" if values else "")
@@ -124,9 +138,7 @@ def _parse_dim(part: str, text: str) -> int | Dim:
     low, high = int(match["min"] or 1), int(match["max"]) if match["max"] else None
     low, high = -(-low // step) * step, high // step * step if high is not None else None
     if low < 1 or (high is not None and high < low):
-        raise OptionError(
-            f"the bounds of dimension {part!r} are empty", "write them from low to high, 1 at least"
-        )
+        raise OptionError(f"the bounds of dimension {part!r} are empty", "write them from low to high, 1 at least")
     return low if low == high else Dim(match["name"], low, high, step)
 
 
@@ -366,11 +378,12 @@ class Session:
         self._shared = _shared_axes(self.inputs)
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        if self._call is None:
+        call = self._call
+        if call is None:
             raise InputError("the session is closed", "load the artifact again")
         if not self._fits(inputs):
             check_inputs(inputs, self.inputs)
-        return self._call(inputs)
+        return call(inputs)
 
     def _fits(self, inputs: Mapping[str, Array]) -> bool:
         """The fast half of `check_inputs`: it only says whether something is wrong."""
@@ -394,9 +407,8 @@ class Session:
 
     def close(self) -> None:
         """Release the runtime. Safe to call twice."""
-        self._call = None
-        if self._close is not None:
-            self._close, close = None, self._close
+        close, self._call, self._close = self._close, None, None
+        if close is not None:
             close()
 
     def __enter__(self) -> Session:
@@ -466,7 +478,8 @@ def check_inputs(inputs: Mapping[str, Array], specs: Sequence[TensorSpec]) -> No
             if isinstance(want, int):
                 if size != want:
                     raise InputError(
-                        f"input {spec.name!r} has size {size} on axis {axis}, the model takes {want}", str(spec)
+                        f"input {spec.name!r} has size {size} on axis {axis}, the model takes {want}",
+                        str(spec),
                     )
                 continue
             if not want.allows(size):

@@ -28,8 +28,11 @@ def load_into(module: Any, path: Path, allow_pickle: bool = False) -> None:
     missing = [name for name in wanted if name not in state]
     unexpected = [name for name in state if name not in wanted]
     if missing or unexpected:
-        parts = [f"{len(names)} {what} ({', '.join(names[:3])}{'…' if len(names) > 3 else ''})"
-                 for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{'…' if len(names) > 3 else ''})"
+            for what, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
         raise SourceError(f"{path} does not fit the model: {', '.join(parts)}", _prefix_hint(missing, unexpected))
     for name, tensor in state.items():
         if tuple(tensor.shape) != tuple(wanted[name].shape):

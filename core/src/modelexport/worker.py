@@ -120,7 +120,12 @@ def _describe(error: Exception) -> dict[str, str]:
         kind = type(error).__name__ if hasattr(errors, type(error).__name__) else "MxError"
         return {"kind": kind, "message": error.message, "hint": error.hint, "trace": trace}
     message = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return {"kind": "RuntimeFailure", "message": message, "hint": "add --debug for the whole trace", "trace": trace}
+    return {
+        "kind": "RuntimeFailure",
+        "message": message,
+        "hint": "add --debug for the whole trace",
+        "trace": trace,
+    }
 
 
 if __name__ == "__main__":

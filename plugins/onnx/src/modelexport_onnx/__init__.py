@@ -1,9 +1,9 @@
 """The ONNX target: export through torch.onnx, run on ONNX Runtime.
 
-    export.py      captured program → model.onnx
-    operators.py   which operators have no ONNX translation, and the user's own translations
-    session.py     model.onnx → Session
-    source.py      an existing .onnx file as a source
+export.py      captured program → model.onnx
+operators.py   which operators have no ONNX translation, and the user's own translations
+session.py     model.onnx → Session
+source.py      an existing .onnx file as a source
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from modelexport import hookimpl
 from modelexport.options import option
 from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source, Target
-
-from modelexport import hookimpl
 
 __version__ = "0.1.0"
 
@@ -39,7 +38,8 @@ class RunOptions:
     """Options of `mx run`, `mx verify` and `mx benchmark` for ONNX artifacts."""
 
     providers: tuple[str, ...] = option(
-        ("auto",), "execution providers in order: cpu, cuda, tensorrt, … or full names; auto is CUDA where present"
+        ("auto",),
+        "execution providers in order: cpu, cuda, tensorrt, … or full names; auto is CUDA where present",
     )
     threads: int = option(0, "threads within an operator; 0 lets ONNX Runtime choose")
     optimization: Literal["none", "basic", "extended", "all"] = option("all", "graph optimization at load")

@@ -41,7 +41,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     if not OLDEST <= options.opset <= NEWEST:
         raise OptionError(
             f"opset {options.opset} can't be written: torch.onnx writes {OLDEST} to {NEWEST}",
-            f"give -k opset={min(max(options.opset, OLDEST), NEWEST)}; onnx.version_converter can go lower afterwards",
+            f"give -k opset={min(max(options.opset, OLDEST), NEWEST)}; onnx.version_converter can lower it later",
         )
     model = _convert(captured, options)
     path = out / FILE
@@ -71,7 +71,9 @@ def _external_files(model: Any) -> set[str]:
     names = {ExternalDataInfo(t).location for t in model.graph.initializer if uses_external_data(t)}
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ConversionError(f"the model keeps weights at {name!r}, outside its folder", "don't use this file")
+            raise ConversionError(
+                f"the model keeps weights at {name!r}, outside its folder", "don't use this file"
+            )
     return names
 
 
@@ -106,9 +108,13 @@ def _translate(error: Exception, captured: Captured, table: dict[Any, Any], opse
             missing = operators.find_unsupported(captured.program, table, opset)
     except Exception as second:  # noqa: BLE001  explaining must not hide the error it explains
         missing = []
-        error.add_note(f"listing unsupported operators failed as well: {second!r}") if hasattr(error, "add_note") else None
+        error.add_note(f"listing unsupported operators failed as well: {second!r}") if hasattr(
+            error, "add_note"
+        ) else None
     if missing:
-        listed = "; ".join(map(str, missing[:20])) + (f"; and {len(missing) - 20} more" if len(missing) > 20 else "")
+        listed = "; ".join(map(str, missing[:20])) + (
+            f"; and {len(missing) - 20} more" if len(missing) > 20 else ""
+        )
         kinds = len({item.operator for item in missing})
         return ConversionError(
             f"{kinds} operator{'s have' if kinds > 1 else ' has'} no ONNX translation: {listed}",
@@ -152,7 +158,8 @@ def _check(path: Path, captured: Captured, options: ExportOptions) -> dict[str, 
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     if opsets.get("") != options.opset:
         raise ConversionError(
-            f"torch.onnx wrote opset {opsets.get('')}, {options.opset} was asked", "give -k opset= what it writes"
+            f"torch.onnx wrote opset {opsets.get('')}, {options.opset} was asked",
+            "give -k opset= what it writes",
         )
     for kind, wanted, got in (
         ("inputs", captured.inputs, model.graph.input),
@@ -167,4 +174,8 @@ def _check(path: Path, captured: Captured, options: ExportOptions) -> dict[str, 
     counts: dict[str, int] = {}
     for node in model.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return {"opset": opsets.get(""), "ir_version": model.ir_version, "operators": dict(sorted(counts.items()))}
+    return {
+        "opset": opsets.get(""),
+        "ir_version": model.ir_version,
+        "operators": dict(sorted(counts.items())),
+    }

@@ -42,7 +42,8 @@ def caller(runtime: Any, outputs: Sequence[str]) -> Callable[[Mapping[str, Any]]
             return dict(zip(names, run(names, inputs), strict=True))
         except Exception as error:
             raise RuntimeFailure(
-                f"ONNX Runtime failed: {first_line(error)}", "check the inputs' sizes; --debug shows the trace"
+                f"ONNX Runtime failed: {first_line(error)}",
+                "check the inputs' sizes; --debug shows the trace",
             ) from error
 
     return call
@@ -81,8 +82,6 @@ def _providers(asked: Sequence[str], available: Sequence[str]) -> list[str]:
     for name in asked:
         full = name if name in available else short.get(name.lower())
         if full is None:
-            raise OptionError(
-                f"this onnxruntime has no provider {name!r}", f"it has {', '.join(sorted(short))}"
-            )
+            raise OptionError(f"this onnxruntime has no provider {name!r}", f"it has {', '.join(sorted(short))}")
         chosen.append(full)
     return chosen

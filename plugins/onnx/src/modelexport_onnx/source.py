@@ -53,7 +53,9 @@ def load(path: Path) -> Source:
 def _spec(value: Any) -> TensorSpec:
     dtype = _DTYPES.get(value.type)
     if dtype is None:
-        raise SourceError(f"input {value.name!r} is a {value.type}, not a tensor of numbers", "cut it off the model")
+        raise SourceError(
+            f"input {value.name!r} is a {value.type}, not a tensor of numbers", "cut it off the model"
+        )
     shape = tuple(
         size if isinstance(size, int) and size > 0 else Dim(str(size or f"{value.name}_dim{axis}"))
         for axis, size in enumerate(value.shape)

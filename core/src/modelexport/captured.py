@@ -1,0 +1,68 @@
+"""The target `captured`: a torch.export program on disk, which core itself makes and every torch target consumes.
+
+Capturing is core's (`capture.py`); this plugin only writes the program and runs it again. It is found
+through an entry point like any other, and shows how small a target can be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import known
+from .errors import RuntimeFailure
+from .hookspecs import hookimpl
+from .options import NoOptions, option
+from .plan import CAPTURED, MODULE
+from .plugins import first_line
+from .types import Artifact, Build, Captured, Session, Target
+
+FILE = "program.pt2"
+
+_INSTALL = known.MODULES["torch"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of running a captured program."""
+
+    threads: int = option(0, "threads of PyTorch; 0 leaves them as they are")
+
+
+@hookimpl
+def mx_target() -> Target:
+    return Target(
+        name=CAPTURED,
+        summary="torch.export program, run by PyTorch",
+        consumes=(MODULE,),
+        options={"run": RunOptions},
+        needs={"export": ("torch",), "run": ("torch",)},
+        install={"export": _INSTALL, "run": _INSTALL},
+    )
+
+
+@hookimpl
+def mx_export(source: Captured, out: Path, options: NoOptions) -> Build:
+    import torch
+
+    torch.export.save(source.program, out / FILE)
+    return Build(FILE, tools=("torch",))
+
+
+@hookimpl
+def mx_run(artifact: Artifact, options: RunOptions) -> Session:
+    import torch
+
+    from . import torchref
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        module = torch.export.load(artifact.entry_path).module()
+    except Exception as error:
+        raise RuntimeFailure(
+            f"PyTorch can't load {artifact.entry_path}: {first_line(error)}",
+            "capture the model again with this torch",
+        ) from error
+    call = torchref.reference(module, artifact.inputs, [spec.name for spec in artifact.outputs])
+    return Session(lambda inputs: call(dict(inputs)), artifact.inputs, artifact.outputs)

@@ -1,0 +1,113 @@
+"""The `mx` command: one file per subcommand here, and no logic in any of them.
+
+A subcommand's file is imported only when it is the one asked for, so `mx --help` costs what click costs.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from .. import __version__
+from ..errors import MxError
+
+#: subcommand → its line in `mx --help`; its code is in the file of that name
+COMMANDS = {
+    "export": "Export a model to one or more targets, and verify each.",
+    "run": "Run an artifact on arrays, texts or images.",
+    "benchmark": "Time artifacts against each other and a baseline.",
+    "verify": "Run the parity gate on an artifact again.",
+    "inspect": "Show what is in an artifact.",
+    "targets": "List the targets, installed and known.",
+    "doctor": "Check the environment, and say what to fix.",
+    "completion": "Print the shell completion script.",
+}
+
+
+class Commands(click.Group):
+    """A group whose subcommands are imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f".{cmd_name}", __name__).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command {args[0]!r}: {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `mx targets`, then `mx export --help`.",
+)
+@click.version_option(__version__, prog_name="mx")
+def cli() -> None:
+    """Put one trained model on every runtime, with proof that each copy computes the same thing."""
+
+
+def main() -> NoReturn:
+    """Entry point: every expected failure is one line with a hint, and the exit code of its class."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = cli.main(arguments, prog_name="mx", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except MxError as error:
+        return _report(error, arguments)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+def _report(error: MxError, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
+    if "--json" in arguments:
+        import json
+
+        body: dict[str, Any] = {
+            "kind": type(error).__name__,
+            "exit_code": error.exit_code,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        click.echo(json.dumps({"error": body}, indent=2))
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    if error.hint:
+        click.echo(click.style("hint: ", fg="cyan") + error.hint, err=True)
+    return error.exit_code

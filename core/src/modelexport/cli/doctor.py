@@ -1,0 +1,33 @@
+"""mx doctor"""
+
+from __future__ import annotations
+
+import click
+
+from . import show
+
+
+@click.command(name="doctor", epilog=show.examples("mx doctor", "mx doctor --json"))
+@click.pass_context
+@show.standard_options
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Check Python, plugins and what each verb needs, with the command that fixes each gap.
+
+    Ends with exit code 1 when a plugin is broken; a plugin that is merely not installed is no fault.
+    """
+    from .. import doctor
+
+    report = doctor.examine()
+    if as_json:
+        show.as_json(report.to_json())
+    else:
+        show.columns([["", ""], *([key, value] for key, value in report.environment.items())])
+        for title, rows in (
+            ("targets", report.targets),
+            ("sources", report.sources),
+            ("extensions", report.extensions),
+        ):
+            if rows:
+                click.echo(f"\n{title}")
+                show.columns([["  " + row.name, row.status, row.version, row.note] for row in rows])
+    ctx.exit(1 if report.broken else 0)

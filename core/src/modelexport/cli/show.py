@@ -1,0 +1,154 @@
+"""What the subcommands print, and the options that they share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ..types import Artifact
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def standard_options(function: F) -> F:
+    """--json and --debug, on every command. `--debug` is read by `main`, which has the error in hand."""
+    function = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(
+        function
+    )
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the whole trace of an error.")(
+        function
+    )
+
+
+def examples(*lines: str) -> str:
+    """An epilog that click does not reflow."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def complete_targets(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from .. import known, plugins
+
+    names = {*plugins.find(plugins.TARGETS), *known.TARGETS}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def as_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def columns(rows: Sequence[Sequence[str]]) -> None:
+    """Plain aligned columns, for output that must appear at once; the last column is not padded."""
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(len(rows[0]) - 1)] if rows else []
+    for row in rows:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*padded, row[-1]]).rstrip())
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table on stdout: the first column to the left, figures to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for index, heading in enumerate(headings):
+        drawn.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    console.print(drawn)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """A progress line per stage on stderr when it is a terminal; nothing otherwise."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    import time
+
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    begun = time.monotonic()
+    with console.status("starting") as status:
+        last: list[tuple[str, float]] = []
+
+        def stage(text: str) -> None:
+            now = time.monotonic()
+            if last:
+                console.print(f"  [dim]{last[0][0]} ({now - last[0][1]:.1f} s)[/dim]")
+            last[:] = [(text, now)]
+            status.update(text)
+
+        yield stage
+        if last:
+            console.print(f"  [dim]{last[0][0]} ({time.monotonic() - last[0][1]:.1f} s)[/dim]")
+    console.print(f"  [dim]done in {time.monotonic() - begun:.1f} s[/dim]")
+
+
+def size(count: float | None) -> str:
+    """Bytes for people."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def verdict(artifact: Artifact) -> str:
+    return {True: "verified", False: "not verified", "structure": "structure only"}[artifact.parity.verified]
+
+
+def parity(artifact: Artifact) -> None:
+    """The parity table of one artifact, and what there is to say about it."""
+    found = artifact.parity
+    if found.outputs:
+        rows = [
+            [
+                str(row["name"]),
+                "ok" if row["ok"] else row["problem"] or "over budget",
+                f"{row['max_abs']:.2e}",
+                f"{row['max_rel']:.2e}",
+                f"{row['cosine']:.7f}",
+                "–" if row["top1"] is None else f"{row['top1']:.3f}",
+                f"{row['used'] * 100:.2g} %",
+                str(row["case"]),
+            ]
+            for row in found.outputs
+        ]
+        table(["output", "", "max abs", "max rel", "cosine", "top-1", "of budget", "worst case"], rows)
+        budgets = {(row["atol"], row["rtol"], row["noise"], row["min_cosine"]) for row in found.outputs}
+        for atol, rtol, noise, cosine in sorted(budgets):
+            click.echo(f"  budget: {atol:g} + {rtol:g}·|r| + {noise:g}·max|r|, cosine ≥ {cosine:g}")
+    if found.cases:
+        click.echo(f"  {len(found.cases)} cases, each called twice: {', '.join(found.cases)}")
+    for case, why in found.skipped.items():
+        click.echo(f"  left out {case!r}: {why}")
+    if found.reason:
+        click.echo(f"  {found.reason}")
+
+
+def summary(artifact: Artifact) -> dict[str, Any]:
+    """The artifact for --json: its path, and its manifest."""
+    from .. import manifest
+
+    return {"path": str(artifact.path), **manifest.to_json(artifact)}
+
+
+def option_help(kinds: Mapping[str, type]) -> None:
+    """`-k help`: every option of every target named, with type, default and what it is for."""
+    from ..options import describe
+
+    for owner, kind in kinds.items():
+        rows = [[d.key, d.type, d.default or "–", d.help] for d in describe(kind)]
+        click.echo(f"options of target {owner!r} (-k key=value):")
+        columns([["  " + row[0], *row[1:]] for row in [["option", "type", "default", ""], *rows]])

@@ -1,0 +1,107 @@
+"""What is installed, what is missing, what is broken, and the command that fixes it.
+
+Plugins are imported to ask them, which is cheap by contract; no backend is.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import __version__, known, plugins
+from .errors import TargetError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One plugin: `status` is ready, incomplete, broken, or not installed; `note` says why or how to fix it."""
+
+    name: str
+    status: str
+    verbs: str = ""
+    note: str = ""
+    distribution: str = ""
+    version: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Examination:
+    environment: Mapping[str, str]
+    targets: tuple[Row, ...]
+    sources: tuple[Row, ...]
+    extensions: tuple[Row, ...]
+
+    @property
+    def broken(self) -> bool:
+        return any(row.status == "broken" for row in (*self.targets, *self.sources, *self.extensions))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def targets() -> tuple[Row, ...]:
+    """Every target, installed ones first."""
+    installed = plugins.find(plugins.TARGETS)
+    rows = [_target(name, entry) for name, entry in installed.items()]
+    return (*rows, *_absent(known.TARGETS, installed))
+
+
+def _target(name: str, entry: plugins.Entry) -> Row:
+    try:
+        plugin = plugins.target(name)
+    except TargetError as error:
+        return _broken(name, entry, error)
+    lacking = {verb: plugin.missing(verb) for verb in plugin.verbs}
+    ready = [verb for verb in plugin.verbs if not lacking[verb]]
+    notes = [plugin.target.summary]
+    for verb, modules in lacking.items():
+        if modules:
+            line = plugin.target.install.get(verb) or f"pip install {' '.join(modules)}"
+            notes.append(f"{verb} needs {', '.join(modules)}: {line}")
+    status = "ready" if len(ready) == len(plugin.verbs) else "incomplete"
+    return Row(name, status, ", ".join(ready), "; ".join(notes), entry.distribution, entry.version)
+
+
+def _broken(name: str, entry: plugins.Entry, error: TargetError) -> Row:
+    owner = ", ".join(entry.rivals) if entry.rivals else entry.distribution
+    return Row(name, "broken", "", f"{error.message}; {error.hint}", owner, entry.version)
+
+
+def _absent(wanted: Mapping[str, tuple[str, str]], installed: Mapping[str, Any]) -> list[Row]:
+    return [
+        Row(name, "not installed", "", f"{summary}: {line}")
+        for name, (summary, line) in wanted.items()
+        if name not in installed
+    ]
+
+
+def examine() -> Examination:
+    """The whole report of `mx doctor`."""
+    packages = ("torch", "numpy", "pluggy", "click")
+    environment = {
+        "modelexport": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        **plugins.versions(packages),
+    }
+    sources = plugins.find(plugins.SOURCES)
+    return Examination(
+        environment,
+        targets(),
+        (*(_other(entry) for entry in sources.values()), *_absent(known.SOURCES, sources)),
+        tuple(_other(entry) for entry in plugins.find(plugins.EXTENSIONS).values()),
+    )
+
+
+def _other(entry: plugins.Entry) -> Row:
+    try:
+        plugins.check_entry(entry)
+    except TargetError as error:
+        return _broken(entry.name, entry, error)
+    return Row(entry.name, "ready", "", "", entry.distribution, entry.version)
