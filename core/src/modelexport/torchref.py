@@ -220,7 +220,8 @@ def fingerprint(module: Any) -> str:
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    state = module.state_dict() if callable(module.state_dict) else module.state_dict
+    for name, tensor in sorted(state.items()):
         if not isinstance(tensor, torch.Tensor):
             continue
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

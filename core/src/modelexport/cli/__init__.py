@@ -90,6 +90,13 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except Exception as error:  # noqa: BLE001  the last resort: a defect of ours, said in one line
+        defect = MxError(
+            f"internal error: {type(error).__name__}: {error}",
+            "this is a defect of modelexport: please report it with the output of --debug",
+        )
+        defect.__cause__ = error
+        return _report(defect, arguments)
 
 
 def _report(error: MxError, arguments: list[str]) -> int:
