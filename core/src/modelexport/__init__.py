@@ -26,7 +26,7 @@ _HOME = {
     "Dim": "types",
     "Session": "types",
     "Source": "types",
-    "Target": "types",
+    "Target": "target",
     "TensorSpec": "types",
 }
 

@@ -17,7 +17,7 @@ from . import capture as capturing
 from . import options as opts
 from . import parity as gate
 from . import source as sources
-from .errors import OptionError, OutputError, ParityError, RuntimeFailure, TargetError
+from .errors import OptionError, OutputError, ParityError, RuntimeFailure, SourceError, TargetError
 from .types import (
     Artifact,
     Build,
@@ -81,6 +81,8 @@ def export(
         tuple(inputs), Path(weights) if weights else None, task, allow_pickle, allow_download
     )
     loaded = sources.resolve(source, load_options)
+    if loaded.golden is not None and loaded.format in names:
+        raise SourceError(f"{loaded.ref} is a {loaded.format} artifact already", "give another --target")
     stem = name or loaded.name
     finals = [Path(out) / f"{stem}.{target}" for target in names]
     chains = [plan.chain(target, loaded.format, _consumes) for target in names]

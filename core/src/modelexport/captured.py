@@ -7,15 +7,20 @@ through an entry point like any other, and shows how small a target can be.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import known
 from .errors import RuntimeFailure
 from .hookspecs import hookimpl
-from .options import NoOptions, option
+from .options import option
 from .plan import CAPTURED, MODULE
-from .plugins import first_line
-from .types import Artifact, Build, Captured, Session, Target
+from .target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .options import NoOptions
+    from .types import Artifact, Build, Captured, Session
 
 FILE = "program.pt2"
 
@@ -45,6 +50,8 @@ def mx_target() -> Target:
 def mx_export(source: Captured, out: Path, options: NoOptions) -> Build:
     import torch
 
+    from .types import Build
+
     torch.export.save(source.program, out / FILE)
     return Build(FILE, tools=("torch",))
 
@@ -54,6 +61,8 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
     import torch
 
     from . import torchref
+    from .plugins import first_line
+    from .types import Session
 
     if options.threads:
         torch.set_num_threads(options.threads)

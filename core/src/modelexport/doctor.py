@@ -5,7 +5,6 @@ Plugins are imported to ask them, which is cheap by contract; no backend is.
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -83,6 +82,8 @@ def _absent(wanted: Mapping[str, tuple[str, str]], installed: Mapping[str, Any])
 
 def examine() -> Examination:
     """The whole report of `mx doctor`."""
+    import platform
+
     packages = ("torch", "numpy", "pluggy", "click")
     environment = {
         "modelexport": __version__,

@@ -5,6 +5,8 @@ Each class has one exit code, so a script can tell "the model is wrong" from "th
 
 from __future__ import annotations
 
+import errno
+
 
 class MxError(Exception):
     """Base of every expected failure.
@@ -103,3 +105,13 @@ class CannotRunHere(MxError):
     """
 
     exit_code = 15
+
+
+def is_disk_error(error: BaseException | None) -> bool:
+    """Whether `error`, or what caused it, is the disk's or the file system's: full, over quota, read-only."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in codes:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -7,16 +7,15 @@ A plugin's import must be cheap: heavy imports belong inside the hooks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from .types import Artifact, Build, Captured, LoadOptions, Session, Source, Target
-
 if TYPE_CHECKING:
-    from .types import Arrays
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from .types import Arrays, Artifact, Build, Captured, LoadOptions, Session, Source, Target
 
 PROJECT = "mx"
 

@@ -7,7 +7,6 @@ ones (`int | None`), and tuples of them (`-k providers=a,b`).
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -109,7 +108,9 @@ def type_name(hint: Any) -> str:
 def _suggest(key: str, names: list[str]) -> str:
     if not names:
         return "it has none"
-    close = difflib.get_close_matches(key, names, n=1)
+    from difflib import get_close_matches
+
+    close = get_close_matches(key, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(sorted(names))}"
 
 

@@ -6,22 +6,23 @@ its own (with the extensions), so that a verb reaches one target only, and a bro
 
 from __future__ import annotations
 
-import difflib
-import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from . import hookspecs, known
-from .errors import ConversionError, MxError, OutputError, RuntimeFailure, TargetError
-from .staging import is_disk_error
-from .types import LoadOptions, Source, Target
+from . import entrypoints, hookspecs, known
+from .entrypoints import EntryPoint
+from .errors import ConversionError, MxError, OutputError, RuntimeFailure, TargetError, is_disk_error
+from .target import Target
+
+if TYPE_CHECKING:
+    from .types import LoadOptions, Source
 
 TARGETS, SOURCES, EXTENSIONS = "mx.targets", "mx.sources", "mx.extensions"
 
@@ -34,16 +35,16 @@ class Entry:
     """One installed entry point, not imported yet. `rivals` are the distributions that claim its name."""
 
     name: str
-    point: importlib.metadata.EntryPoint
+    point: EntryPoint
     rivals: tuple[str, ...] = ()
 
     @property
     def distribution(self) -> str:
-        return self.point.dist.name if self.point.dist else "unknown distribution"
+        return self.point.distribution
 
     @property
     def version(self) -> str:
-        return self.point.dist.version if self.point.dist else "unknown"
+        return self.point.version
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
@@ -63,17 +64,12 @@ class Plugin:
         return tuple(module for module in self.target.needs.get(verb, ()) if not importable(module))
 
 
-@lru_cache(maxsize=1)
-def _entry_points() -> Any:  # its type depends on the Python version
-    return importlib.metadata.entry_points()
-
-
 def find(group: str) -> dict[str, Entry]:
     """The installed entries of a group by name; where several distributions claim a name, all are listed."""
-    claims: dict[str, dict[str, importlib.metadata.EntryPoint]] = {}
-    for point in _entry_points().select(group=group):
-        distribution = point.dist.name if point.dist else ""
-        claims.setdefault(point.name, {}).setdefault(distribution, point)
+    claims: dict[str, dict[str, EntryPoint]] = {}
+    for point in entrypoints.installed():
+        if point.group == group:
+            claims.setdefault(point.name, {}).setdefault(point.distribution, point)
     return {
         name: Entry(name, next(iter(points.values())), tuple(sorted(points)) if len(points) > 1 else ())
         for name, points in sorted(claims.items())
@@ -128,7 +124,9 @@ def _absent(name: str, installed: Iterable[str]) -> TargetError:
     if name in known.TARGETS:
         return TargetError(f"target {name!r} is not installed", known.TARGETS[name][1])
     names = sorted({*installed, *known.TARGETS})
-    close = difflib.get_close_matches(name, names, n=1)
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}; see `mx targets`"
     return TargetError(f"unknown target {name!r}", hint)
 
@@ -264,10 +262,12 @@ def first_line(error: BaseException) -> str:
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Installed versions of distributions, for the lineage; those absent are left out."""
+    from importlib import metadata
+
     found = {}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
             continue
     return found

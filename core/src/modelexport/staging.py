@@ -37,16 +37,6 @@ def output_errors(place: Path) -> Iterator[None]:
         raise OutputError(f"can't write {place}: {error.strerror or error}", hint) from error
 
 
-def is_disk_error(error: BaseException | None) -> bool:
-    """Whether `error`, or what caused it, is the disk's or the file system's: full, over quota, read-only."""
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in codes:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def check_place(final: Path) -> None:
     """Raise OutputError now, not after minutes of work, if an artifact can't be written at `final`."""
     if final.exists() and not (final / manifest.NAME).is_file() and (not final.is_dir() or any(final.iterdir())):

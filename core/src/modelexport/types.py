@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError, OptionError
+from .target import Target
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
     Arrays = dict[str, Array]
+
+__all__ = [
+    "Artifact", "Build", "Captured", "Dim", "FileEntry", "LoadOptions", "Parity", "Session", "Source", "Step",
+    "Target", "TensorSpec",
+]  # fmt: skip
 
 #: dtype names, as in numpy and torch; `bfloat16` and the float8 family exist in torch and ml_dtypes only.
 DTYPES = [
@@ -242,28 +248,6 @@ class Captured:
 
 
 # --------------------------------------------------------------------------------------- targets
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a plugin says about itself, as plain data: `mx targets` and the planner read nothing else.
-
-    `name`      the target's name, equal to its entry point's
-    `summary`   one line for `mx targets`
-    `consumes`  the formats `mx_export` accepts, best first: "module", "captured", or another target's name
-    `options`   one frozen dataclass of options for each verb that has any
-    `needs`     the importable modules each verb takes
-    `install`   the command that installs what a verb needs
-    `mutates`   the export hook changes the live module or program it is given (core then hands it a copy)
-    """
-
-    name: str
-    summary: str
-    consumes: tuple[str, ...] = ("captured",)
-    options: Mapping[str, type] = field(default_factory=dict)
-    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    install: Mapping[str, str] = field(default_factory=dict)
-    mutates: bool = False
 
 
 @dataclass(frozen=True)

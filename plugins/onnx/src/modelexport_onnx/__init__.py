@@ -9,12 +9,16 @@ source.py      an existing .onnx file as a source
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport import hookimpl
 from modelexport.options import option
-from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source, Target
+from modelexport.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -63,6 +67,8 @@ def mx_target() -> Target:
 
 @hookimpl
 def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
+    from modelexport.types import Source
+
     from . import export
 
     if isinstance(source, Source):
@@ -79,8 +85,10 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
 
 @hookimpl
 def mx_load(ref: str, options: LoadOptions) -> Source | None:
-    if not ref.endswith(".onnx") or Path(ref).is_dir():
+    if not ref.endswith(".onnx"):
         return None
+    from pathlib import Path
+
     from . import source
 
     return source.load(Path(ref))

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.capture import quiet
-from modelexport.errors import ConversionError, OptionError
+from modelexport.errors import ConversionError, OptionError, is_disk_error
 from modelexport.plugins import first_line
-from modelexport.staging import is_disk_error
 from modelexport.types import Build, Captured, Source
 
 from . import operators
