@@ -2,7 +2,8 @@
 
 Exporters are wrong at sizes they did not trace, at size 1, where two equal axes were swapped, and on values
 that random data never takes. So the cases are: every dynamic dim at its low end, all at an odd middle (each
-dim a different one), each at its high end; several seeds; edge values; structured values; the user's samples.
+dim a different one), each at its high end, dims at one equal size; several seeds; edge values; structured
+values; the user's samples.
 Everything is drawn from seeded generators: the same declaration gives the same cases.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +65,28 @@ def middle_sizes(dims: Sequence[Dim]) -> dict[str, int]:
     return sizes
 
 
+def equal_sizes(specs: Sequence[TensorSpec]) -> dict[str, int] | None:
+    """As many dims as possible at one size, 2 at least, the rest small; None where no two have one in common.
+
+    torch.export follows `if h == w` at the sizes it traces, which differ, and does not say so.
+    """
+    dims = dims_of(specs)
+    found: list[dict[str, int]] = []
+    for one, other in combinations(dims, 2):
+        step = math.lcm(one.multiple, other.multiple)
+        shared = -(-max(one.min, other.min, 2) // step) * step
+        pair = {dim.name: shared for dim in (one, other) if dim.allows(shared)}
+        every = {dim.name: shared for dim in dims if dim.allows(shared)}
+        found += [{**small_sizes(dims), **equal} for equal in (pair, every) if len(pair) == 2]
+    found = [sizes for sizes in found if _elements(specs, sizes) <= MAX_ELEMENTS]
+    return max(found, key=lambda sizes: len(sizes) - len(set(sizes.values())), default=None)
+
+
+def small_sizes(dims: Sequence[Dim]) -> dict[str, int]:
+    """The low end of each dim, but 2 at least where the dim takes it."""
+    return {dim.name: min(max(dim.min, 2), _high(dim)) for dim in dims}
+
+
 def _high(dim: Dim) -> int:
     high = dim.max if dim.max is not None else max(4 * dim.min, OPEN_END - 1) + 1
     return max(high // dim.multiple * dim.multiple, dim.min)
@@ -89,10 +113,11 @@ def generate(
         return cases
     if example is not None and fits(example, specs):
         cases.insert(0, Case("example", dict(example)))
-    small = {dim.name: min(max(dim.min, 2), _high(dim)) for dim in dims}
     for dim in dims:
-        sizes = _within_budget(specs, {**small, dim.name: _high(dim)}, dim)
+        sizes = _within_budget(specs, {**small_sizes(dims), dim.name: _high(dim)}, dim)
         cases.append(Case(f"high {dim.name}={sizes[dim.name]}", draw(specs, sizes, seed=2)))
+    if equal := equal_sizes(specs):
+        cases.append(Case("equal", draw(specs, equal, seed=2)))
     cases += [Case(f"seed {seed}", draw(specs, middle, seed)) for seed in range(2, seeds + 1)]
     cases += [Case(kind, draw(specs, middle, seed=1, kind=kind), edge=True) for kind in ("zeros", "ramp", "edges")]
     return cases + [Case(f"sample {index}", sample) for index, sample in enumerate(samples)]
