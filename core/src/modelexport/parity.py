@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import golden, manifest, worker
-from .errors import ArtifactError, OptionError, RuntimeFailure
+from .errors import ArtifactError, MxError, OptionError, RuntimeFailure
+from .plugins import first_line
 from .types import Artifact, Parity
 
 if TYPE_CHECKING:
@@ -155,26 +156,55 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
 def compare_all(
     session: Session, cases: Sequence[GoldenCase], precision: str, tolerance: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """The worst comparison of each output over all cases and both calls."""
+    """The worst comparison of each output over all cases and both calls.
+
+    A case is compared after the next one ran: a session that hands out its own buffers, which the next call
+    overwrites, is caught as well.
+    """
     worst: dict[str, dict[str, Any]] = {}
+    held: tuple[GoldenCase, tuple[Arrays, Arrays]] | None = None
     for case in cases:
-        inputs = _native(session, case.inputs)
-        try:
-            first = session(inputs)
-            second = session(inputs)
-        except RuntimeFailure as error:
-            raise RuntimeFailure(f"in case {case.name!r}: {error.message}", error.hint) from error
-        # Compared after both calls: a session that hands out its own buffers is caught as well.
-        for label, got, want in (
-            ("", first, case.outputs),
-            (", second call", second, case.again or case.outputs),
-        ):
-            for row in _compare_outputs(got, want, precision, tolerance):
-                row["case"] = case.name + label
-                seen = worst.get(row["name"])
-                if seen is None or (not row["ok"], row["used"]) > (not seen["ok"], seen["used"]):
-                    worst[row["name"]] = row
+        got = _call_twice(session, case)
+        if held is not None:
+            _keep_worst(worst, *held, precision, tolerance)
+        held = case, got
+    if held is not None:
+        _keep_worst(worst, *held, precision, tolerance)
     return list(worst.values())
+
+
+def _call_twice(session: Session, case: GoldenCase) -> tuple[Arrays, Arrays]:
+    inputs = _native(session, case.inputs)
+    try:
+        return session(inputs), session(inputs)
+    except RuntimeFailure as error:
+        raise RuntimeFailure(f"in case {case.name!r}: {error.message}", error.hint) from error
+    except MxError:
+        raise
+    except Exception as error:
+        raise RuntimeFailure(
+            f"in case {case.name!r}: {type(error).__name__}: {first_line(error)}",
+            "the runtime fails where the source does not; --debug shows the whole trace",
+        ) from error
+
+
+def _keep_worst(
+    worst: dict[str, dict[str, Any]],
+    case: GoldenCase,
+    got: tuple[Arrays, Arrays],
+    precision: str,
+    tolerance: Mapping[str, float],
+) -> None:
+    first, second = got
+    for label, outputs, want in (
+        ("", first, case.outputs),
+        (", second call", second, case.again or case.outputs),
+    ):
+        for row in _compare_outputs(outputs, want, precision, tolerance):
+            row["case"] = case.name + label
+            seen = worst.get(row["name"])
+            if seen is None or (not row["ok"], row["used"]) > (not seen["ok"], seen["used"]):
+                worst[row["name"]] = row
 
 
 def _native(session: Session, inputs: Arrays) -> Arrays:
