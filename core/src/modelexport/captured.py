@@ -60,12 +60,13 @@ def mx_export(source: Captured, out: Path, options: NoOptions) -> Build:
 def mx_run(artifact: Artifact, options: RunOptions) -> Session:
     import torch
 
-    from . import torchref
+    from . import pickles, torchref
     from .plugins import first_line
     from .types import Session
 
     if options.threads:
         torch.set_num_threads(options.threads)
+    pickles.check_program(artifact.entry_path)
     try:
         module = torch.export.load(artifact.entry_path).module()
     except Exception as error:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import known, manifest, plugins, torchref, weights
+from . import known, manifest, pickles, plugins, torchref, weights
 from .errors import CaptureError, InputError, MxError, SourceError
 from .plan import CAPTURED, MODULE
 from .types import Dim, LoadOptions, Source, TensorSpec, unify_dims
@@ -43,7 +43,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
         return _finish(_from_factory(_import_module(location), attribute, text), text, attribute, options)
     path = Path(text)
     if path.suffix == ".pt2":
-        return _finish(_load_program(path), text, path.stem, options)
+        return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
     if (path / manifest.NAME).is_file():
         return _from_artifact(path)
     found = plugins.load_source(text, options)
@@ -215,12 +215,14 @@ def _kind(value: Any) -> str:
 # --------------------------------------------------------------------------------------- captured, artifacts
 
 
-def _load_program(path: Path) -> Source:
+def _load_program(path: Path, allow_pickle: bool = False) -> Source:
     if not path.is_file():
         raise SourceError(f"no file {path}", "give the path of a torch.export program")
     _need_torch()
     import torch
 
+    if not allow_pickle:
+        pickles.check_program(path)
     try:
         program = torch.export.load(path)
     except Exception as error:
