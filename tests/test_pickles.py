@@ -6,9 +6,8 @@ import io
 import os
 import zipfile
 
-import pytest
-
 import modelexport as mx
+import pytest
 from modelexport import pickles
 from modelexport.errors import SourceError, UnsafeFileError
 

@@ -148,8 +148,9 @@ def _callable(source: Source, specs: Sequence[TensorSpec]) -> tuple[Callable[...
         return source.reference, golden.NoState()
     from . import torchref
 
-    module = source.module.module() if source.format == plan.CAPTURED else source.module
-    return torchref.reference(module, specs, source.outputs), torchref.ModuleState(module)
+    program = source.module if source.format == plan.CAPTURED else None
+    module = program.module() if program is not None else source.module
+    return torchref.reference(module, specs, source.outputs, program), torchref.ModuleState(module)
 
 
 def _export_chain(job: _Job, chain: Sequence[str], final: Path, chosen: Mapping[str, Any]) -> Artifact:

@@ -68,11 +68,11 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
         torch.set_num_threads(options.threads)
     pickles.check_program(artifact.entry_path)
     try:
-        module = torch.export.load(artifact.entry_path).module()
+        program = torch.export.load(artifact.entry_path)
     except Exception as error:
         raise RuntimeFailure(
             f"PyTorch can't load {artifact.entry_path}: {first_line(error)}",
             "capture the model again with this torch",
         ) from error
-    call = torchref.reference(module, artifact.inputs, [spec.name for spec in artifact.outputs])
+    call = torchref.reference(program.module(), artifact.inputs, [spec.name for spec in artifact.outputs], program)
     return Session(lambda inputs: call(dict(inputs)), artifact.inputs, artifact.outputs)

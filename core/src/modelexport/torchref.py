@@ -73,13 +73,25 @@ def to_torch(array: Array) -> Any:
     return torch.from_numpy(np.array(array, copy=True, order="C"))
 
 
-def arguments(
-    module: Any, specs: Sequence[TensorSpec], tensors: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments for one call: by name where the forward has these names.
+def is_program(subject: Any) -> bool:
+    """Whether `subject` is a torch.export program rather than a live module."""
+    return hasattr(subject, "call_spec") and hasattr(subject, "graph_signature")
 
-    Raises InputError when only some of the names are parameters of the forward.
+
+def arguments(
+    subject: Any, specs: Sequence[TensorSpec], tensors: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments for one call of a module or program, from tensors by input name.
+
+    A program takes them as it was captured; a module by name where its forward has these names, else by
+    position. Raises InputError when only some of the names are parameters of the forward.
     """
+    if is_program(subject):
+        from torch.utils import _pytree
+
+        args, kwargs = _pytree.tree_unflatten([tensors[spec.name] for spec in specs], subject.call_spec.in_spec)
+        return tuple(args), dict(kwargs)
+    module = subject
     known = parameters(module)
     names = [spec.name for spec in specs]
     strangers = [name for name in names if name not in known]
@@ -90,13 +102,20 @@ def arguments(
     return tuple(tensors[name] for name in names), {}
 
 
-def reference(module: Any, specs: Sequence[TensorSpec], names: Sequence[str] = ()) -> Callable[[Arrays], Arrays]:
-    """A function from input to output arrays, both by name; it raises ReferenceError where the model fails."""
+def reference(
+    module: Any, specs: Sequence[TensorSpec], names: Sequence[str] = (), program: Any = None
+) -> Callable[[Arrays], Arrays]:
+    """A function from input to output arrays, both by name; it raises ReferenceError where the model fails.
+
+    `program` is the torch.export program that `module` came from, if it did.
+    """
 
     def call(inputs: Arrays) -> Arrays:
         import torch
 
-        args, kwargs = arguments(module, specs, {name: to_torch(array) for name, array in inputs.items()})
+        args, kwargs = arguments(
+            program or module, specs, {name: to_torch(array) for name, array in inputs.items()}
+        )
         try:
             with torch.no_grad():
                 outputs = module(*args, **kwargs)
