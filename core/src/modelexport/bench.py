@@ -345,10 +345,8 @@ class Contestant:
             reference = loaded.reference
             self._call = lambda: reference(inputs)
             return {"reference": loaded.format}
-        module = loaded.module.module() if loaded.format == "captured" else loaded.module.eval()
-        args, kwargs = (
-            torchref.arguments(loaded.module, specs, tensors) if loaded.format == "module" else ((), tensors)
-        )
+        module = loaded.module.module() if torchref.is_program(loaded.module) else loaded.module.eval()
+        args, kwargs = torchref.arguments(loaded.module, specs, tensors)
         if job.get("compile"):
             module = torch.compile(module)
 
