@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from . import cases, plugins, torchref
+from . import cases, guards, plugins, torchref
 from .errors import CaptureError, MxError
 from .source import Described, user_frame
 from .types import Captured, Dim, TensorSpec
@@ -35,16 +35,45 @@ def capture(described: Described, outputs: Sequence[TensorSpec]) -> Captured:
     shapes = dynamic_shapes(specs)
     dynamic = tuple(shapes.values()) if args else shapes
     has_dims = any(shape for shape in shapes.values())
+
+    def trace(**keywords: Any) -> Any:
+        shapes = dynamic if has_dims else None
+        return torch.export.export(source.module, args, kwargs, dynamic_shapes=shapes, strict=False, **keywords)
+
     with quiet("torch.fx", "torch._dynamo", "torch._export"):
         try:
-            program = torch.export.export(
-                source.module, args, kwargs, dynamic_shapes=dynamic if has_dims else None, strict=False
-            )
+            program = trace()
+            problem = guards.violated(program)
         except MxError:
             raise
         except Exception as error:
-            raise _translate(error, specs) from error
+            program = _deferred(trace) if has_dims and not _data_dependent(error) else None
+            if program is None:
+                raise _translate(error, specs) from error
+        else:
+            if problem is not None:
+                program = _deferred(trace)
+            if program is None:
+                raise CaptureError(
+                    f"the model takes another path at some of the declared sizes: captured for {problem}",
+                    "declare narrower bounds with --input, or fix the size",
+                )
     return Captured(program, specs, tuple(outputs), dynamic, source.processing)
+
+
+def _deferred(trace: Callable[..., Any]) -> Any | None:
+    """A program with assertions instead of guards: torch.export can't prove, say, that a pool in ceil mode fits.
+
+    None when that fails too, or when an assertion does not hold at every size declared.
+    """
+    import torch
+
+    try:
+        with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+            program = trace(prefer_deferred_runtime_asserts_over_guards=True)
+    except Exception:  # noqa: BLE001  the caller has the first attempt's error, which says more
+        return None
+    return program if guards.violated(program) is None else None
 
 
 def _trace_inputs(described: Described) -> dict[str, Any]:
@@ -94,7 +123,7 @@ def _translate(error: Exception, specs: Sequence[TensorSpec]) -> CaptureError:
     at = f" at {where}" if where else ""
     text = str(error)
     name = type(error).__name__
-    if name.startswith("GuardOnDataDependent") or "data-dependent" in text:
+    if _data_dependent(error):
         return CaptureError(f"torch.export can't follow control flow that depends on the data{at}", _WAYS_OUT)
     if match := re.search(r"Constraints violated \(([^)]*)\)", text):
         return CaptureError(
@@ -104,6 +133,10 @@ def _translate(error: Exception, specs: Sequence[TensorSpec]) -> CaptureError:
         f"torch.export can't capture the model{at}: {name}: {plugins.first_line(error)}",
         "write that line with torch operators only; --debug shows the whole trace",
     )
+
+
+def _data_dependent(error: Exception) -> bool:
+    return type(error).__name__.startswith("GuardOnDataDependent") or "data-dependent" in str(error)
 
 
 def _reason(text: str) -> str:
