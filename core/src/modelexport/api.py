@@ -246,7 +246,7 @@ def finish(
     staging.publish(draft, place)
     if failed:
         raise ParityError(
-            f"{artifact.format} does not compute what the source computes: {gate.failure(parity)}",
+            f"{artifact.format} does not compute what the source computes: {parity.reason}",
             f"look at {place}; a wider --tolerance or --no-verify are the ways round",
         )
     return replace(artifact, path=place)
@@ -385,7 +385,7 @@ def verify(
         ) from error
     if parity.verified is False:
         raise ParityError(
-            f"{artifact.path} does not compute what the source computes: {gate.failure(parity)}",
+            f"{artifact.path} does not compute what the source computes: {parity.reason}",
             "export the model again, or widen --tolerance",
         )
     return updated

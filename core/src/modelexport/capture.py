@@ -6,11 +6,12 @@ sizes 0 and 1; dims of one name share one `torch.export.Dim`.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from . import cases, guards, plugins, torchref
@@ -104,13 +105,16 @@ def dynamic_shapes(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Keep a library's warnings off the user's terminal: what matters in them comes back as an error."""
+    """Keep a library's warnings off the user's terminal: what matters in them comes back as an error.
+
+    torch.export prints the graph so far to stderr when it fails.
+    """
     found = [logging.getLogger(name) for name in loggers]
     levels = [logger.level for logger in found]
     for logger in found:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

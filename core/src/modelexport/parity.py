@@ -106,14 +106,15 @@ def verify(
     return replace(parity, skipped=dict(skipped or {}))
 
 
-def failure(parity: Parity) -> str:
+_STATE = (
+    "; the source updates a buffer in its forward, so its second call may answer differently: "
+    "the artifact must keep that state as well"
+)
+
+
+def _failure(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line for the worst output of a gate that did not pass."""
-    if not parity.outputs:
-        return parity.reason
-    worst = max((o for o in parity.outputs if not o["ok"]), key=lambda o: float(o["used"]), default=None)
-    if worst is None:
-        return parity.reason
-    return describe(worst)
+    return describe(max((row for row in rows if not row["ok"]), key=lambda row: float(row["used"])))
 
 
 def describe(row: Mapping[str, Any]) -> str:
@@ -150,7 +151,8 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
         rows = compare_all(session, reference.cases, artifact.precision, job["tolerance"])
     passed = all(row["ok"] for row in rows)
     parity = Parity(passed, "", tuple(rows), tuple(names), environment=environment)
-    return asdict(parity if passed else replace(parity, reason=failure(parity)))
+    stateful = any(case.again is not None for case in reference.cases)
+    return asdict(parity if passed else replace(parity, reason=_failure(rows) + (_STATE if stateful else "")))
 
 
 def compare_all(

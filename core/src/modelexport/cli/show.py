@@ -76,7 +76,7 @@ def stages() -> Iterator[Callable[[str], None]]:
 
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(file=sys.stderr, highlight=False)  # the real one, whatever a stage redirects
     begun = time.monotonic()
     with console.status("starting") as status:
         last: list[tuple[str, float]] = []

@@ -1,8 +1,8 @@
 """Captured program → model.onnx, through torch.onnx.
 
-torch.onnx writes opset 18 for anything lower without a word, names outputs as it likes, and drops the
-antialiasing of a resize. So what was asked is checked against what was written; what can't be seen in the
-file is left to the parity gate.
+torch.onnx writes opset 18 for anything lower without a word, names outputs as it likes, and drops
+align_corners of an antialiased resize. So what was asked is checked against what was written; what can't be
+seen in the file is left to the parity gate.
 """
 
 from __future__ import annotations
