@@ -138,7 +138,7 @@ def _eager_error(error: Exception, inputs: Arrays, specs: Sequence[TensorSpec]) 
     dims = {size.name for spec in specs for size in spec.shape if isinstance(size, Dim)}
     hint = "the model itself fails on these inputs; --debug shows the whole trace"
     if dims:
-        hint = f"declare the sizes and values it takes: --input 'NAME:DTYPE[{sorted(dims)[0]}=LOW..HIGH,…]'"
+        hint = f"declare the sizes and values it takes: --input 'NAME:DTYPE[{sorted(dims)[0]}=LOW..HIGH/STEP,…]'"
     return ReferenceError(
         f"the model fails in PyTorch on {shapes}{f' at {where}' if where else ''}: "
         f"{type(error).__name__}: {first_line(error)}",

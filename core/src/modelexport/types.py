@@ -73,8 +73,13 @@ class Dim:
         )
         return f"{self.name}{bounds}" + (f"/{self.multiple}" if self.multiple > 1 else "")
 
+    @property
+    def sizes(self) -> range:
+        """Every size that it takes."""
+        return range(-(-self.min // self.multiple) * self.multiple, (self.max or 2**62) + 1, self.multiple)
+
     def allows(self, size: int) -> bool:
-        return size >= self.min and (self.max is None or size <= self.max) and size % self.multiple == 0
+        return size in self.sizes
 
 
 _DECLARATION = re.compile(r"(?P<name>[^:\[\]=\s]+):(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\]]*)\](?:=(?P<values>\S+))?")
@@ -357,7 +362,7 @@ class Session:
         self.outputs = tuple(outputs)
         self.details = dict(details or {})
         self._expected = tuple(
-            (spec.name, _native_dtype(spec.dtype), len(spec.shape), _size_bounds(spec)) for spec in self.inputs
+            (spec.name, _native_dtype(spec.dtype), len(spec.shape), _allowed_sizes(spec)) for spec in self.inputs
         )
         self._shared = _shared_axes(self.inputs)
 
@@ -379,8 +384,8 @@ class Session:
                 shape = array.shape
                 if array.dtype != dtype or len(shape) != rank:
                     return False
-                for axis, low, high in sizes:
-                    if not low <= shape[axis] <= high:
+                for axis, allowed in sizes:
+                    if shape[axis] not in allowed:
                         return False
             for name, axis, other, other_axis in self._shared:
                 if inputs[name].shape[axis] != inputs[other].shape[other_axis]:
@@ -416,14 +421,12 @@ def _native_dtype(name: str) -> Any:
         return np.dtype(getattr(ml_dtypes, name))
 
 
-def _size_bounds(spec: TensorSpec) -> tuple[tuple[int, int, int], ...]:
-    """(axis, smallest, largest) size for every axis that is bounded at all."""
-    bounds = []
-    for axis, size in enumerate(spec.shape):
-        low, high = (size, size) if isinstance(size, int) else (size.min, size.max or 2**63)
-        if high < 2**63 or low > 0:
-            bounds.append((axis, low, high))
-    return tuple(bounds)
+def _allowed_sizes(spec: TensorSpec) -> tuple[tuple[int, range], ...]:
+    """Every axis with the sizes it may have: a range knows steps too, and asks for no loop."""
+    return tuple(
+        (axis, range(size, size + 1) if isinstance(size, int) else size.sizes)
+        for axis, size in enumerate(spec.shape)
+    )
 
 
 def _shared_axes(specs: Sequence[TensorSpec]) -> tuple[tuple[str, int, str, int], ...]:
