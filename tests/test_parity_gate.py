@@ -93,7 +93,9 @@ TRAPS = [
 ]
 
 
-@pytest.mark.parametrize(("factory", "target", "says"), TRAPS, ids=[f"{factory}-{target}" for factory, target, _ in TRAPS])
+@pytest.mark.parametrize(
+    ("factory", "target", "says"), TRAPS, ids=[f"{factory}-{target}" for factory, target, _ in TRAPS]
+)
 def test_trap_is_caught(factory, target, says, export, caught, nets):
     assert says in caught(*export(nets("traps", factory), target))
 
