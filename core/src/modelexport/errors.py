@@ -26,6 +26,12 @@ class MxError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+class UsageError(MxError):
+    """The command line itself is wrong: an unknown command, a missing argument."""
+
+    exit_code = 2
+
+
 class ParityError(MxError):
     """The written artifact does not compute what the source computes."""
 

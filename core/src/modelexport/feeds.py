@@ -79,7 +79,7 @@ def _from_value(spec: TensorSpec, value: str) -> Array:
     if isinstance(data, list):
         return _as_array(data, spec)
     shape = tuple(size.min if isinstance(size, Dim) else size for size in spec.shape)
-    return cases.cast(np.full(shape, data), spec.dtype)
+    return _as_array(np.full(shape, data), spec)
 
 
 def _as_array(value: object, spec: TensorSpec) -> Array:
@@ -87,11 +87,15 @@ def _as_array(value: object, spec: TensorSpec) -> Array:
 
     try:
         array = np.array(value)
-        if array.dtype.kind == "f" and spec.dtype.startswith(("int", "uint")) and not (array % 1 == 0).all():
-            raise InputError(f"input {spec.name!r} takes whole numbers", str(spec))
-        return cases.cast(array, spec.dtype)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise InputError(f"the value of input {spec.name!r} is no array: {error}", str(spec)) from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"the value of input {spec.name!r} is no array of numbers", str(spec))
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = cases.cast(array, spec.dtype)
+    if made.dtype.kind in "biu" and not np.array_equal(made, array):
+        raise InputError(f"the value of input {spec.name!r} is not made of whole numbers in range", str(spec))
+    return made
 
 
 def check_output(path: Path | None) -> None:

@@ -104,7 +104,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> dict[str, Any]:
     try:
         value = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error) and "Weights only" not in str(error):
+        if not _pickled(path):
             raise SourceError(f"{path} is damaged: {plugins.first_line(error)}", "get the file again") from error
         raise UnsafeFileError(
             f"{path} can only be read by unpickling it, which runs whatever code it holds",
@@ -113,6 +113,12 @@ def _read_torch(path: Path, allow_pickle: bool) -> dict[str, Any]:
     except Exception as error:
         raise SourceError(f"{path} is damaged: {plugins.first_line(error)}", "get the file again") from error
     return _state_in(value, path)
+
+
+def _pickled(path: Path) -> bool:
+    """Whether the file is a pickle, or an archive around one, as torch.save writes them."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def _state_in(value: Any, path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from .. import __version__
-from ..errors import MxError
+from ..errors import MxError, UsageError
 
 #: subcommand → its line in `mx --help`; its code is in the file of that name
 COMMANDS = {
@@ -42,12 +42,12 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
             close = get_close_matches(args[0], COMMANDS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(COMMANDS)}"
-            raise click.UsageError(f"there is no command {args[0]!r}: {hint}", ctx)
+            raise UsageError(f"there is no command {args[0]!r}", hint)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,7 +72,7 @@ def main() -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = cli.main(arguments, prog_name="mx", standalone_mode=False)
+        code = cli.main(arguments or ["--help"], prog_name="mx", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except MxError as error:
         return _report(error, arguments)
@@ -82,8 +82,7 @@ def _run(arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _report(_usage(error), arguments)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         return 130
@@ -97,6 +96,12 @@ def _run(arguments: list[str]) -> int:
         )
         defect.__cause__ = error
         return _report(defect, arguments)
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "mx"
+    return UsageError(" ".join(error.format_message().split()).rstrip("."), f"see `{path} --help`")
 
 
 def _report(error: MxError, arguments: list[str]) -> int:
