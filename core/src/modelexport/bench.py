@@ -165,7 +165,7 @@ def _sizes(specs: Sequence[TensorSpec], asked: Mapping[str, int]) -> dict[str, i
             raise OptionError(f"the model has no dynamic dim {name!r}", f"it has {', '.join(known) or 'none'}")
         if not known[name].allows(size):
             raise OptionError(f"size {size} of {name} is outside {known[name]}", "give a size within the bounds")
-    sizes = cases.middle_sizes(list(known.values()))
+    sizes = cases.middle_sizes(specs)
     if "batch" in known:
         sizes["batch"] = known["batch"].min
     return sizes | dict(asked)

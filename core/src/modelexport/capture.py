@@ -83,7 +83,7 @@ def _trace_inputs(described: Described) -> dict[str, Any]:
     dims = cases.dims_of(specs)
     if not dims and described.example is not None and cases.fits(described.example, specs):
         return described.example
-    return cases.generate_at(specs, cases.middle_sizes(dims), described.example)
+    return cases.generate_at(specs, cases.middle_sizes(specs), described.example)
 
 
 def dynamic_shapes(specs: Sequence[TensorSpec]) -> dict[str, dict[int, Any]]:

@@ -49,19 +49,21 @@ def low_sizes(dims: Sequence[Dim]) -> dict[str, int]:
     return {dim.name: dim.min for dim in dims}
 
 
-def middle_sizes(dims: Sequence[Dim]) -> dict[str, int]:
+def middle_sizes(specs: Sequence[TensorSpec]) -> dict[str, int]:
     """An odd size (or odd multiple) near the geometric middle of each dim, different for each dim.
 
     It is 2 at least, so that it is a size to capture at too: torch.export specialises sizes 0 and 1.
     """
+    dims = dims_of(specs)
     sizes: dict[str, int] = {}
     for dim in dims:
-        step, high = dim.multiple, _high(dim)
+        high = _within_budget(specs, {**small_sizes(dims), dim.name: _high(dim)}, dim)[dim.name]
+        step = dim.multiple
         middle = math.isqrt(max(dim.min // step, 2) * (high // step)) | 1
-        odd = (*range(middle * step, high + 1, 2 * step), *range(middle * step, 1, -2 * step))
-        candidates = [size for size in odd if dim.allows(size)] or [high]
-        fresh = [size for size in candidates if size not in sizes.values()]
-        sizes[dim.name] = (fresh or candidates)[0]
+        up, down = range(middle * step, high + 1, 2 * step), range(middle * step, 1, -2 * step)
+        allowed = [size for size in (*up[: len(dims)], *down[: len(dims)]) if dim.allows(size)] or [high]
+        fresh = [size for size in allowed if size not in sizes.values()]
+        sizes[dim.name] = (fresh or allowed)[0]
     return sizes
 
 
@@ -106,7 +108,7 @@ def generate(
     """
     specs = [_with_values(spec, example) for spec in specs]
     dims = dims_of(specs)
-    middle = middle_sizes(dims)
+    middle = middle_sizes(specs)
     cases = [Case("low", draw(specs, low_sizes(dims), seed=0))] if dims else []
     cases.append(Case("middle", draw(specs, middle, seed=1)))
     if minimal:
