@@ -1,6 +1,5 @@
 """A model with an operator of the user's own."""
 
-import torch
 from modelexport import Source
 from softplus_op import shifted_softplus
 from torch import nn
