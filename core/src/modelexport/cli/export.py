@@ -17,10 +17,10 @@ from . import show
         f"mx export nets.py:classifier -t {EXAMPLE} --input 'x:float32[batch=1..32,3,224,224]'",
         f"mx export package.module:factory -t {EXAMPLE} --weights model.safetensors -k opset=20",
         f"mx export model.pt2 -t {EXAMPLE} --sample real.npz --tolerance 1e-4",
-        f"mx export nets.py:classifier -t {EXAMPLE} -k help",
+        f"mx export -t {EXAMPLE} -k help",
     )
 )
-@click.argument("source")
+@click.argument("source", required=False)
 @click.option("-t", "--target", "targets", multiple=True, required=True, shell_complete=show.complete_targets,
               help="Target to export to; give it several times for several.")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
@@ -40,7 +40,7 @@ from . import show
 @click.option("--allow-download", is_flag=True, help="Let a source plugin download a model.")
 @show.standard_options
 def command(
-    source: str,
+    source: str | None,
     targets: tuple[str, ...],
     pairs: tuple[str, ...],
     no_verify: bool,
@@ -58,6 +58,8 @@ def command(
         loaded = {name: plugins.target(name).target for name in targets}
         show.option_help({name: t.options.get("export", options.NoOptions) for name, t in loaded.items()})
         return
+    if source is None:
+        raise click.UsageError("SOURCE is missing: which model?")
     with show.stages() as progress:
         artifacts = api.export(
             source,
