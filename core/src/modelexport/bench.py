@@ -201,9 +201,9 @@ def _contestants(
             "load": dict(load),
             "threads": threads,
         }
-        found.append({**eager, "name": f"{os.fspath(baseline)} (PyTorch eager)", "baseline": True})
+        found.append({**eager, "name": f"{Path(baseline).name} (PyTorch eager)", "baseline": True})
         if compile_baseline:
-            found.append({**eager, "name": f"{os.fspath(baseline)} (torch.compile)", "compile": True})
+            found.append({**eager, "name": f"{Path(baseline).name} (torch.compile)", "compile": True})
         base = None
     elif base is not None and base not in [a.path.resolve() for a in artifacts]:
         artifacts = [manifest.read(base), *artifacts]
