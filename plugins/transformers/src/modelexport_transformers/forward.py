@@ -1,0 +1,117 @@
+"""The model with a forward that exporters and core can read: tensors in by name, a dict of tensors out.
+
+A transformers forward takes two dozen optional arguments and returns an object. The loaded model is given a
+subclass of its own class whose forward takes the inputs only and returns the task's tensors only. A subclass
+rather than a module around it: parameters and submodules keep the names they have in the checkpoint, so
+that `--weights` and error messages speak the same language.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelexport.errors import SourceError
+from modelexport.plugins import first_line
+
+from .locate import Found, sentence_modules
+
+#: the output that holds one vector a text
+EMBEDDING = "sentence_embedding"
+
+
+def adapt(model: Any, inputs: Sequence[str], outputs: Sequence[str], pooling: Pooling | None = None) -> Any:
+    """`model`, its forward replaced: parameters are `inputs`, results those of `outputs` that it gives.
+
+    With `pooling`, the sentence embedding comes first.
+    """
+    kind = type(model)
+    names = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in inputs]
+    signature = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *names])
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        given = signature.bind(self, *args, **kwargs).arguments
+        del given["self"]
+        returned = kind.forward(self, **given, return_dict=True)
+        found = {name: value for name in outputs if (value := getattr(returned, name, None)) is not None}
+        if pooling is None:
+            return found
+        return {EMBEDDING: pooling.pool(returned.last_hidden_state, given.get("attention_mask")), **found}
+
+    forward.__signature__ = signature  # type: ignore[attr-defined]
+    # named like its base, since transformers and the exporters' messages go by the class's name
+    body = {"forward": forward, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    model.__class__ = type(kind.__name__, (kind,), body)
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False
+    return model
+
+
+def parameters(kind: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a model class's own forward, by name."""
+    return dict(inspect.signature(kind.forward).parameters)
+
+
+# --------------------------------------------------------------------------------------- sentence embeddings
+
+#: pooling modes, in the order in which sentence-transformers concatenates them
+_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens")
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How sentence-transformers makes one vector of a text's token vectors."""
+
+    modes: tuple[str, ...]
+    normalize: bool
+
+    def pool(self, tokens: Any, mask: Any) -> Any:
+        """[batch, sequence, width] → [batch, width × modes]; padding, where `mask` is 0, does not count."""
+        import torch
+
+        ones = torch.ones(tokens.shape[:2], dtype=tokens.dtype, device=tokens.device)
+        weights = (ones if mask is None else mask.to(tokens.dtype)).unsqueeze(-1)
+        vectors = [self._one(mode, tokens, weights) for mode in self.modes]
+        vector = vectors[0] if len(vectors) == 1 else torch.cat(vectors, dim=1)
+        return torch.nn.functional.normalize(vector, p=2.0, dim=1) if self.normalize else vector
+
+    @staticmethod
+    def _one(mode: str, tokens: Any, weights: Any) -> Any:
+        if mode == "cls":
+            return tokens[:, 0]
+        if mode == "max":
+            return tokens.masked_fill(weights == 0, -1e9).amax(dim=1)
+        count = weights.sum(dim=1).clamp(min=1e-9)
+        return (tokens * weights).sum(dim=1) / (count if mode == "mean" else count.sqrt())
+
+
+def pooling(found: Found) -> Pooling | None:
+    """The pooling of a sentence-transformers folder; None for any other, or where it does something else too.
+
+    Half of a pipeline would be a different embedding under the same name, so it is all of it or none.
+    """
+    modules = sentence_modules(found.root)
+    if [name for name, _ in modules] not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        return None
+    file = found.root / modules[1][1] / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        modes = _pooling_modes(config)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise SourceError(f"{file} is missing or damaged: {first_line(error)}", "get the file again") from error
+    if not modes or set(modes) - set(_MODES):
+        return None
+    return Pooling(tuple(mode for mode in _MODES if mode in modes), normalize=len(modules) == 3)
+
+
+def _pooling_modes(config: dict[str, Any]) -> list[str]:
+    """The modes that are on: flags `pooling_mode_X` (`pooling_mode_X_tokens`), or one key with their names."""
+    if (named := config.get("pooling_mode")) is not None:
+        return [named] if isinstance(named, str) else list(named)
+    prefix = "pooling_mode_"
+    on = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value is True]
+    short = {"cls_token": "cls", "max_tokens": "max", "mean_tokens": "mean"}
+    return [short.get(mode, mode) for mode in on]
