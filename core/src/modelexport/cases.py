@@ -30,6 +30,10 @@ MAX_ELEMENTS = 4_000_000
 #: the high end of a dim declared without one
 OPEN_END = 17
 
+#: sizes above this (or four times the low end, if that is more) are not tried: attention over 32,768 tokens
+#: is right where it is right over 4,096, and takes 64 times the memory
+LONGEST = 4096
+
 
 @dataclass(frozen=True)
 class Case:
@@ -91,6 +95,7 @@ def small_sizes(dims: Sequence[Dim]) -> dict[str, int]:
 
 def _high(dim: Dim) -> int:
     high = dim.max if dim.max is not None else max(4 * dim.min, OPEN_END - 1) + 1
+    high = min(high, max(LONGEST, 4 * dim.min))
     return max(high // dim.multiple * dim.multiple, dim.min)
 
 

@@ -13,11 +13,12 @@ from .staging import output_errors
 from .types import Artifact, Dim, TensorSpec
 
 if TYPE_CHECKING:
+    from .preprocess import Text
     from .types import Array, Arrays
 
 
 def gather(
-    artifact: Artifact, inputs: Sequence[str], texts: Sequence[str] = (), images: Sequence[Path] = ()
+    artifact: Artifact, inputs: Sequence[str], texts: Sequence[Text] = (), images: Sequence[Path] = ()
 ) -> Arrays:
     """Arrays by input name from every `--input`, `--text` and `--image`. Raises InputError."""
     from . import preprocess

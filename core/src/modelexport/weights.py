@@ -25,7 +25,8 @@ def load_into(module: Any, path: Path, allow_pickle: bool = False) -> None:
     """
     state = read(path, allow_pickle)
     wanted = module.state_dict()
-    missing = [name for name in wanted if name not in state]
+    held = {wanted[name].data_ptr() for name in state if name in wanted}  # a tied weight is saved once
+    missing = [name for name, tensor in wanted.items() if name not in state and tensor.data_ptr() not in held]
     unexpected = [name for name in state if name not in wanted]
     if missing or unexpected:
         parts = [
@@ -41,7 +42,7 @@ def load_into(module: Any, path: Path, allow_pickle: bool = False) -> None:
                 f"the model {list(wanted[name].shape)}",
                 "build the model with the configuration it was trained with",
             )
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=False)
 
 
 def _prefix_hint(missing: list[str], unexpected: list[str]) -> str:

@@ -25,6 +25,7 @@ from . import show
 @click.option(
     "--text", "texts", multiple=True, help="A text for the artifact's own tokenizer; repeat for a batch."
 )
+@click.option("--context", help="The passage that each --text is a question about.")
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path),
               help="An image for the artifact's own preprocessing; repeat for a batch.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="Write the outputs to this .npz or .json.")
@@ -36,6 +37,7 @@ def command(
     artifact: Path,
     inputs: tuple[str, ...],
     texts: tuple[str, ...],
+    context: str | None,
     images: tuple[Path, ...],
     output: Path | None,
     pairs: tuple[str, ...],
@@ -50,7 +52,8 @@ def command(
         show.option_help({loaded.format: target.options.get("run", options.NoOptions)})
         return
     feeds.check_output(output)
-    arrays = feeds.gather(loaded, inputs, texts, images)
+    given: list[preprocess.Text] = [(text, context) if context is not None else text for text in texts]
+    arrays = feeds.gather(loaded, inputs, given, images)
     with api.open_session(loaded, options.parse_pairs(pairs)) as session:
         outputs = session(arrays)
     if output is not None:
@@ -60,5 +63,5 @@ def command(
         return
     for name, array in outputs.items():
         click.echo(f"{name}: {array.dtype.name}{list(array.shape)} {feeds.preview(array)}")
-    for line in preprocess.readable(loaded, outputs):
+    for line in preprocess.readable(loaded, outputs, given or None):
         click.echo(line)

@@ -24,6 +24,8 @@ from . import show
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights for the source.")
 @click.option("--task", help="Task of the source.")
 @click.option("--tolerance", help="Parity budget: a number, or atol=…,rtol=…,noise=…,cosine=….")
+@click.option("--allow-pickle", is_flag=True, help="Unpickle weights: runs code that the file holds.")
+@click.option("--allow-download", is_flag=True, help="Let a source plugin download the source.")
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtime.")
 @show.standard_options
 def command(artifact: Path, pairs: tuple[str, ...], as_json: bool, **given: Any) -> None:
