@@ -59,7 +59,7 @@ def _info_folders(folder: str) -> list[str]:
 
 def _read(file: str, distribution: str, version: str) -> list[EntryPoint]:
     try:
-        with open(file, encoding="utf-8") as stream:  # noqa: PTH123
+        with open(file, encoding="utf-8", errors="replace") as stream:  # noqa: PTH123
             text = stream.read()
     except OSError:  # most distributions have no entry points
         return []
