@@ -240,7 +240,7 @@ def finish(
         golden.save(kept, artifact.golden)
     artifact = replace(artifact, parity=parity, files=manifest.list_files(draft))
     failed = verify and parity.verified is False
-    place = final.with_name(f"{final.name}.failed") if failed else final
+    place = staging.failed_place(final) if failed else final
     with staging.output_errors(place):
         manifest.write(artifact)
     staging.publish(draft, place)
@@ -348,6 +348,8 @@ def verify(
     inputs: Sequence[str] = (),
     weights: str | os.PathLike[str] | None = None,
     task: str | None = None,
+    allow_pickle: bool = False,
+    allow_download: bool = False,
     progress: Progress = _silent,
 ) -> Artifact:
     """Run the parity gate on an artifact again, against its golden data or, with `source`, the model itself.
@@ -362,7 +364,8 @@ def verify(
     if source is not None:
         progress("load the source")
         declared = tuple(inputs) or tuple(str(spec) for spec in artifact.inputs)
-        loaded = sources.resolve(source, LoadOptions(declared, Path(weights) if weights else None, task))
+        given = LoadOptions(declared, Path(weights) if weights else None, task, allow_pickle, allow_download)
+        loaded = sources.resolve(source, given)
         loaded = replace(loaded, outputs=tuple(spec.name for spec in artifact.outputs))
         from .torchref import eval_mode
 

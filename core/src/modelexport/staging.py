@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import sys
@@ -39,14 +40,25 @@ def output_errors(place: Path) -> Iterator[None]:
 
 def check_place(final: Path) -> None:
     """Raise OutputError now, not after minutes of work, if an artifact can't be written at `final`."""
-    if final.exists() and not (final / manifest.NAME).is_file() and (not final.is_dir() or any(final.iterdir())):
-        raise OutputError(
-            f"{final} is there and is not an artifact", "choose another folder with -o, or another --name"
-        )
+    for place in (final, failed_place(final)):
+        _refuse_stranger(place)
     with output_errors(final.parent):
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=final.parent):
             pass
+
+
+def failed_place(final: Path) -> Path:
+    """Where an artifact goes that does not pass the gate."""
+    return final.with_name(f"{final.name}.failed")
+
+
+def _refuse_stranger(place: Path) -> None:
+    """What is not an artifact is the user's, and is never replaced."""
+    if place.exists() and not (place / manifest.NAME).is_file() and (not place.is_dir() or any(place.iterdir())):
+        raise OutputError(
+            f"{place} is there and is not an artifact", "choose another folder with -o, or another --name"
+        )
 
 
 @contextmanager
@@ -64,35 +76,47 @@ def staged(final: Path) -> Iterator[Path]:
         with output_errors(final):
             raise
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
 
 
 def publish(draft: Path, final: Path) -> None:
     """Move the finished `draft` to `final`, in place of an artifact that may be there."""
+    _refuse_stranger(final)
     with output_errors(final):
-        if not final.exists():
+        try:
             draft.rename(final)
             return
+        except OSError:
+            if not final.is_dir():
+                raise
         if _exchange(draft, final):
             return  # `draft` is the old artifact now, and `staged` removes it
         aside = draft.with_suffix(".old")
         final.rename(aside)
         draft.rename(final)
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the link to one that took its place."""
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _clear_leftovers(final: Path) -> None:
     """Remove what killed runs left beside `final`, and bring back an artifact one of them had moved aside."""
     if not final.parent.is_dir():
         return
-    for path in final.parent.glob(f".{final.name}.*"):
+    for path in final.parent.glob(f".{glob.escape(final.name)}.*"):
         owner = path.name[len(final.name) + 2 :].split(".")[0]
         if path.suffix not in (".tmp", ".old") or not owner.isdigit() or _alive(int(owner)):
             continue
         if path.suffix == ".old" and not final.exists() and (path / manifest.NAME).is_file():
             path.rename(final)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def _alive(pid: int) -> bool:
