@@ -65,12 +65,15 @@ def write(artifact: Artifact) -> None:
     """Write manifest.json, replacing an existing one in one step. The caller lists the files first."""
     file = artifact.path / NAME
     draft = file.with_name(f".{NAME}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as stream:
-        json.dump(to_json(artifact), stream, indent=2, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(file)
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            json.dump(to_json(artifact), stream, indent=2, ensure_ascii=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def list_files(root: Path) -> tuple[FileEntry, ...]:
