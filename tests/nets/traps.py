@@ -269,3 +269,8 @@ class Affine(nn.Module):
 
 def affine():
     return _seeded(Affine, "x:float32[batch=1..4,6]")
+
+
+def wide():
+    """A megabyte of weights, for disks that are smaller."""
+    return _seeded(lambda: nn.Linear(512, 512), "x:float32[batch=1..4,512]")

@@ -1,0 +1,38 @@
+"""Writers that publish at one place at the same time: `race_publish.py FOLDER WRITERS ROUNDS`."""
+
+import os
+import sys
+from pathlib import Path
+
+from modelexport import manifest, staging
+from modelexport.types import Artifact, TensorSpec
+
+SPEC = (TensorSpec("x", "float32", (3,)),)
+
+
+def main():
+    folder, writers, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    final = folder / "net.onnx"
+    pids = []
+    for writer in range(writers):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                for _ in range(rounds):
+                    with staging.staged(final) as draft:
+                        (draft / "part.bin").write_bytes(bytes([writer]) * 10_000)
+                        files = manifest.list_files(draft)
+                        manifest.write(Artifact(draft, "onnx", "part.bin", SPEC, SPEC, files=files))
+                        staging.publish(draft, final)
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert codes == [0] * writers, codes
+    manifest.read(final)
+    assert [path.name for path in folder.iterdir()] == [final.name], list(folder.iterdir())
+
+
+main()
