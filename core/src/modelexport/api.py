@@ -102,6 +102,7 @@ def export(
             verify,
             tolerances,
             progress,
+            _origin(loaded),
         )
         return tuple(_export_chain(job, chain, final, chosen) for chain, final in zip(chains, finals, strict=True))
 
@@ -116,6 +117,7 @@ class _Job:
     verify: bool
     tolerance: Mapping[str, float]
     progress: Progress
+    origin: Mapping[str, Any]
     made: dict[str, Captured | Artifact] = field(default_factory=dict)
 
     @property
@@ -208,7 +210,7 @@ def _export_one(job: _Job, name: str, given: Source | Captured | Artifact, final
     with staging.staged(final) as draft:
         build = plugins.call(plugin, "export", source=given, out=draft, options=options)
         _copy_files(job.source.files, draft)
-        step = Step("export", name, _json_options(options), _tools(plugin, build), _origin(job.source))
+        step = Step("export", name, _json_options(options), _tools(plugin, build), job.origin)
         artifact = Artifact(
             draft, name, build.entry, job.described.specs, job.outputs, build.precision,
             (*job.source.lineage, step), processing=job.source.processing, details=build.details,
