@@ -16,7 +16,7 @@ PARITY, CAPTURE, REFERENCE, RUNTIME = 3, 10, 12, 13
 
 @pytest.fixture(scope="module", autouse=True)
 def toys(install_toys):
-    return install_toys("tracer", "rogue", "permuter")
+    return install_toys("tracer", "rogue", "permuter", "mutator")
 
 
 @pytest.fixture
@@ -195,19 +195,41 @@ def test_defect_is_caught(defect, export, caught, nets):
     assert DEFECTS[defect] in caught(*export(nets("traps", "affine"), "rogue", "-k", f"defect={defect}"))
 
 
-def test_reference_is_computed_before_the_exporter_patches_the_model(tmp_path, nets):
-    """A target that zeroes the live weights: its own artifact, and every later one, meets the old reference."""
-    import modelexport
-    import torch
-    from modelexport.errors import ParityError
+@pytest.fixture
+def affine(nets):
+    """nets/traps.py:affine as a live module, as the Python API takes it."""
+    from modelexport import source
+    from modelexport.types import LoadOptions
 
-    model = torch.nn.ModuleDict({"linear": torch.nn.Linear(6, 6)})
-    model.forward = lambda x: {"scores": model["linear"](x), "doubled": model["linear"](x) * 2 + 1}
+    return source.resolve(nets("traps", "affine"), LoadOptions()).module
+
+
+def test_reference_is_computed_before_the_exporter_patches_the_model(affine, tmp_path, read_manifest):
+    """A target that zeroes the live weights meets the outputs, and the fingerprint, of what they were."""
+    import modelexport
+    from modelexport.errors import ParityError
+    from modelexport.torchref import fingerprint
+
+    model, keywords = affine, {"inputs": ["x:float32[batch=1..4,6]"], "name": "net"}
+    before = fingerprint(model)
     with pytest.raises(ParityError):
-        modelexport.export(
-            model, "rogue", tmp_path, inputs=["x:float32[batch=1..4,6]"], options={"defect": "patch weights"}
-        )
-    assert not (tmp_path / "model.rogue").exists()
+        modelexport.export(model, "rogue", tmp_path, options={"defect": "patch weights"}, **keywords)
+    assert not model.linear.weight.any()
+    assert not (tmp_path / "net.rogue").exists()
+    assert read_manifest(tmp_path / "net.rogue.failed")["lineage"][0]["source"]["fingerprint"] == before
+
+
+def test_exporter_that_says_it_mutates_gets_a_copy(affine, tmp_path):
+    import modelexport
+    from modelexport.torchref import fingerprint
+
+    model = affine.eval()
+    before = fingerprint(model)
+    inputs = ["x:float32[batch=1..4,6]"]
+    artifacts = modelexport.export(model, ["mutator", "rogue"], tmp_path, inputs=inputs)
+    assert [artifact.parity.verified for artifact in artifacts] == [True, True]
+    assert fingerprint(model) == before
+    assert not model.training
 
 
 def test_structured_inputs_come_from_the_sample(export, caught, passed, nets, tmp_path):
