@@ -53,7 +53,7 @@ def _bytes(folder):
 
 @LINUX
 def test_killed_writers_leave_whole_artifacts_only(drive, tmp_path):
-    seen = json.loads(drive("kill_publish", tmp_path, 6).stdout)
+    seen = json.loads(drive("kill_publish", tmp_path, 4).stdout)
     assert seen["kills"] >= 50, seen
     assert seen["drafts"] >= 10, f"kills must land while a draft exists: {seen}"
     assert seen["whole"] >= 10, seen
@@ -62,7 +62,7 @@ def test_killed_writers_leave_whole_artifacts_only(drive, tmp_path):
 
 
 def test_killed_writers_where_directories_cannot_be_exchanged(drive, tmp_path):
-    seen = json.loads(drive("kill_publish", tmp_path, 6, "fallback").stdout)
+    seen = json.loads(drive("kill_publish", tmp_path, 4, "fallback").stdout)
     assert seen["kills"] >= 50, seen
     assert seen["moved aside"] >= 1, f"kills must land while the old artifact is aside: {seen}"
 

@@ -134,6 +134,7 @@ def test_state_is_kept_by_a_target_that_can(export, passed, nets):
     assert len(manifest["parity"]["cases"]) > 5
 
 
+@pytest.mark.slow
 def test_third_party_target_in_a_fresh_process(mx_process, nets, tmp_path, caught, read_manifest):
     arguments = ("-t", "tracer", "-o", tmp_path / "a", "--name", "net")
     result = mx_process("export", nets("traps", "branch"), *arguments)
