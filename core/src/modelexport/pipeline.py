@@ -1,0 +1,226 @@
+"""From a source to finished artifacts: prepare once, then make each target's chain of formats.
+
+`prepare` computes the reference before any exporter is called; `make` captures at most once, calls one plugin
+after another, and ends each artifact with the gate; `finish` is that end, shared with optimize and quantize.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import __version__, cases, golden, manifest, plan, plugins, staging
+from . import capture as capturing
+from . import options as opts
+from . import parity as gate
+from . import source as sources
+from .errors import OptionError, ParityError
+from .types import Artifact, Build, Captured, Parity, Source, Step, TensorSpec
+
+#: called with one line as each stage of long work begins
+Progress = Callable[[str], None]
+
+#: golden data kept in an artifact, at most; the gate itself always sees every case
+GOLDEN_BYTES = 64 << 20
+
+
+def silent(_: str) -> None:
+    """Progress for those who don't want any."""
+
+
+@dataclass
+class Prepared:
+    """A source ready for any number of exports: its inputs, reference answers and outputs.
+
+    `made` keeps each format that was made from it, so the model is captured once.
+    """
+
+    described: sources.Described
+    golden: golden.Golden
+    outputs: tuple[TensorSpec, ...]
+    origin: Mapping[str, Any]
+    made: dict[str, Captured | Artifact] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Source:
+        return self.described.source
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How artifacts are to be verified, and who is told about the progress."""
+
+    verify: bool = True
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    progress: Progress = silent
+
+
+def prepare(source: Source, sample: Path | None = None, full: bool = True) -> Prepared:
+    """Find the source's inputs and compute its reference answers; without `full`, for two small cases only.
+
+    Raises InputError for unknown inputs, ReferenceError where the source gives no reference.
+    """
+    described = sources.describe(source)
+    answers = reference(described, sample, full)
+    return Prepared(described, answers, golden.output_specs(answers, described.specs), _origin(source))
+
+
+def chain(target: str, start: str) -> tuple[str, ...]:
+    """The formats to make for `target` from `start`; see `plan.chain`."""
+    return plan.chain(target, start, lambda name: plugins.target(name).target.consumes)
+
+
+def reference(described: sources.Described, sample: Path | None, full: bool) -> golden.Golden:
+    """Golden data from the source itself, before any exporter has touched it."""
+    source, specs = described.source, described.specs
+    if source.golden is not None:
+        if sample is not None:
+            raise OptionError(
+                "--sample does not go with an artifact as source: its golden data stands for the model",
+                "give the sample when the first artifact is exported",
+            )
+        return golden.load(source.golden)
+    samples = cases.load_samples(sample, specs) if sample is not None else []
+    drawn = cases.generate(specs, described.example, samples, minimal=not full)
+    call, state = _callable(source, specs)
+    return golden.compute(call, drawn, state, repeat=full)
+
+
+def _callable(source: Source, specs: Sequence[TensorSpec]) -> tuple[Callable[..., Any], golden.State]:
+    if source.reference is not None:
+        return source.reference, golden.NoState()
+    from . import torchref
+
+    program = source.module if source.format == plan.CAPTURED else None
+    module = program.module() if program is not None else source.module
+    return torchref.reference(module, specs, source.outputs, program), torchref.ModuleState(module)
+
+
+def make(job: Prepared, formats: Sequence[str], final: Path, chosen: Mapping[str, Any], checks: Gate) -> Artifact:
+    """Make `formats` one from another; the last is written to `final`. `chosen`: options by target."""
+    current: Source | Captured | Artifact = job.source
+    if job.source.format not in (plan.MODULE, plan.CAPTURED) and job.source.path is not None:
+        current = manifest.read(job.source.path) if (job.source.path / manifest.NAME).is_file() else job.source
+    if job.source.format == plan.CAPTURED:
+        current = _program(job)
+    for name in formats:
+        if name == plan.CAPTURED:
+            current = _captured(job, checks.progress)
+            if name != formats[-1]:
+                continue
+        place = final if name == formats[-1] else final.with_name(f"{final.name}.{name}")
+        if place != final and name in job.made:
+            current = job.made[name]
+            continue
+        current = _export_one(job, name, current, place, chosen.get(name), checks)
+        job.made.setdefault(name, current)
+    assert isinstance(current, Artifact)
+    return current
+
+
+def _captured(job: Prepared, progress: Progress) -> Captured:
+    made = job.made.get(plan.CAPTURED)
+    if isinstance(made, Captured):
+        return made
+    if job.source.format == plan.CAPTURED:
+        captured = _program(job)
+    else:
+        progress("capture with torch.export")
+        captured = capturing.capture(job.described, job.outputs)
+    job.made[plan.CAPTURED] = captured
+    return captured
+
+
+def _program(job: Prepared) -> Captured:
+    return Captured(
+        job.source.module,
+        job.described.specs,
+        job.outputs,
+        dynamic_shapes=capturing.dynamic_shapes(job.described.specs),
+        processing=job.source.processing,
+    )
+
+
+def _export_one(
+    job: Prepared, name: str, given: Source | Captured | Artifact, final: Path, options: Any, checks: Gate
+) -> Artifact:
+    plugin = plugins.require(name, "export")
+    if options is None:
+        options = plugin.target.options.get("export", opts.NoOptions)()
+    checks.progress(f"convert to {name}")
+    if plugin.target.mutates:
+        given = copy.deepcopy(given)
+    with staging.staged(final) as draft:
+        build = plugins.call(plugin, "export", source=given, out=draft, options=options)
+        carry(job.source.files, draft)
+        step = lineage_step("export", plugin, build, options, job.origin)
+        artifact = Artifact(
+            draft, name, build.entry, job.described.specs, job.outputs, build.precision,
+            (*job.source.lineage, step), processing=job.source.processing, details=build.details,
+        )  # fmt: skip
+        return finish(artifact, final, job.golden, checks)
+
+
+def finish(artifact: Artifact, final: Path, answers: golden.Golden, checks: Gate) -> Artifact:
+    """Write golden data, run the gate, write the manifest and put the artifact in place.
+
+    Raises ParityError when the gate fails; the artifact is then `FINAL.failed`.
+    """
+    draft = artifact.path
+    golden.save(answers, artifact.golden)
+    if checks.verify:
+        checks.progress(f"verify {artifact.format} in a fresh process")
+        parity = gate.verify(artifact, checks.tolerance, skipped=answers.skipped)
+    else:
+        parity = Parity(False, "not verified: --no-verify", skipped=answers.skipped)
+    kept = golden.trim(answers, GOLDEN_BYTES)
+    if len(kept.cases) < len(answers.cases):
+        golden.save(kept, artifact.golden)
+    artifact = replace(artifact, parity=parity, files=manifest.list_files(draft))
+    failed = checks.verify and parity.verified is False
+    place = staging.failed_place(final) if failed else final
+    with staging.output_errors(place):
+        manifest.write(artifact)
+    staging.publish(draft, place)
+    if failed:
+        raise ParityError(
+            f"{artifact.format} does not compute what the source computes: {parity.reason}",
+            f"look at {place}; a wider --tolerance or --no-verify are the ways round",
+        )
+    return replace(artifact, path=place)
+
+
+def carry(files: Mapping[str, Path], draft: Path) -> None:
+    """Copy files into an artifact under their names there."""
+    import shutil
+
+    for name, path in files.items():
+        place = draft / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+def _origin(source: Source) -> dict[str, Any]:
+    origin: dict[str, Any] = {"ref": source.ref, "format": source.format}
+    if source.module is not None and hasattr(source.module, "state_dict"):
+        from .torchref import fingerprint
+
+        origin["fingerprint"] = fingerprint(source.module)
+    elif source.path is not None and source.path.is_file():
+        origin["fingerprint"] = manifest.sha256(source.path)
+    return origin
+
+
+def lineage_step(verb: str, plugin: plugins.Plugin, build: Build, options: Any, origin: Mapping[str, Any]) -> Step:
+    """The lineage's record of one call of a plugin."""
+    tools = {
+        "modelexport": __version__,
+        plugin.entry.distribution: plugin.entry.version,
+        **plugins.versions(build.tools),
+    }
+    given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}
+    chosen = {opts.key_of(key): value for key, value in given.items()}
+    return Step(verb, plugin.target.name, chosen, tools, origin)
