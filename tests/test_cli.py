@@ -143,12 +143,14 @@ def test_inspect_shows_everything_that_is_in_an_artifact(mx, good, read_manifest
     assert found == read_manifest(good / "net.onnx")
 
 
+@pytest.mark.slow
 def test_progress_and_warnings_stay_out_of_a_pipe(mx_process, good, tmp_path):
     done = mx_process("export", good / "net.py:net", "-t", "onnx", "-t", "captured", "-o", tmp_path, "--json")
     assert (done.code, done.err) == (0, "")
     assert [artifact["format"] for artifact in done.json["artifacts"]] == ["onnx", "captured"]
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_a_terminal(good, tmp_path):
     pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
     leader, follower = pty.openpty()
