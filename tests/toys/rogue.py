@@ -82,7 +82,7 @@ def mx_run(artifact, options):
         if defect == "transposed":
             scores = scores.T
         if defect == "prints":
-            print('{"verified": true}', flush=True)
+            os.write(1, b'{"verified": true}\n')  # past Python, as runtimes in C++ do
         outputs = {"scores": scores, "doubled": doubled}
         if defect == "renamed":
             return {"logits": scores, "doubled": doubled}
