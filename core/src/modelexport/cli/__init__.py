@@ -17,6 +17,7 @@ from ..errors import MxError, UsageError
 #: subcommand → its line in `mx --help`; its code is in the file of that name
 COMMANDS = {
     "export": "Export a model to one or more targets, and verify each.",
+    "optimize": "Make an artifact faster or smaller, at the same precision.",
     "run": "Run an artifact on arrays, texts or images.",
     "benchmark": "Time artifacts against each other and a baseline.",
     "verify": "Run the parity gate on an artifact again.",

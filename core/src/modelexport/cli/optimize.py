@@ -1,0 +1,56 @@
+"""mx optimize"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import show
+
+
+@click.command(
+    epilog=show.examples(
+        "mx optimize build/net.TARGET",
+        "mx optimize build/net.TARGET -o build/net.fast.TARGET --tolerance 1e-4",
+        "mx optimize build/net.TARGET -k help",
+    )
+)
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path),
+              help="Folder to write; NAME.optimized.TARGET beside ARTIFACT by default.")  # fmt: skip
+@click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE",
+              help="Option of the target; `-k help` lists them.")  # fmt: skip
+@click.option("--tolerance", help="Parity budget: a number, or atol=…,rtol=…,noise=…,cosine=….")
+@click.option("--no-verify", is_flag=True, help="Skip the parity gate; the manifest then says so.")
+@show.standard_options
+def command(
+    artifact: Path,
+    out: Path | None,
+    pairs: tuple[str, ...],
+    tolerance: str | None,
+    no_verify: bool,
+    as_json: bool,
+) -> None:
+    """Write an optimized copy of ARTIFACT, and verify it against the same golden data."""
+    from .. import api, options, plugins
+
+    if "help" in pairs:
+        found = plugins.require(api.load(artifact).format, "optimize").target
+        show.option_help({found.name: found.options.get("optimize", options.NoOptions)})
+        return
+    with show.stages() as progress:
+        made = api.optimize(
+            artifact,
+            out,
+            options=options.parse_pairs(pairs),
+            tolerance=tolerance,
+            verify=not no_verify,
+            progress=progress,
+        )
+    if as_json:
+        show.as_json(show.summary(made))
+        return
+    click.echo(f"{made.path}  {show.size(made.size)}  {show.verdict(made)}")
+    show.parity(made)
+    show.notes(made)
