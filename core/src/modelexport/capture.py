@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
-from . import cases, guards, plugins, torchref
+from . import cases, guards, known, plugins, torchref
 from .errors import CaptureError, MxError
 from .source import Described, user_frame
 from .types import Captured, Dim, TensorSpec
 
 _WAYS_OUT = (
-    "write the branch with torch.cond; or export to a target that scripts the module (TorchScript script mode); "
+    f"write the branch with torch.cond; or export to a target that compiles both sides, {known.KEEPS_BRANCHES}; "
     "or fix the branch with a constant if your inputs always take it"
 )
 
@@ -30,7 +30,7 @@ def capture(described: Described, outputs: Sequence[TensorSpec]) -> Captured:
     import torch
 
     source, specs = described.source, described.specs
-    inputs = _trace_inputs(described)
+    inputs = trace_inputs(described)
     tensors = {name: torchref.to_torch(array) for name, array in inputs.items()}
     args, kwargs = torchref.arguments(source.module, specs, tensors)
     shapes = dynamic_shapes(specs)
@@ -77,8 +77,8 @@ def _deferred(trace: Callable[..., Any]) -> Any | None:
     return program if guards.violated(program) is None else None
 
 
-def _trace_inputs(described: Described) -> dict[str, Any]:
-    """Values at sizes of 2 or more: the example itself where nothing is dynamic."""
+def trace_inputs(described: Described) -> dict[str, Any]:
+    """What to trace a model with: values at sizes of 2 or more, the example itself where nothing is dynamic."""
     specs = described.specs
     dims = cases.dims_of(specs)
     if not dims and described.example is not None and cases.fits(described.example, specs):

@@ -5,6 +5,10 @@ from __future__ import annotations
 #: target → (summary, command that installs it)
 TARGETS: dict[str, tuple[str, str]] = {
     "onnx": ("ONNX, run by ONNX Runtime", "pip install 'modelexport-onnx[export]'"),
+    "torchscript": (
+        "TorchScript, run by PyTorch or from C++",
+        "pip install 'modelexport-torchscript[export]'",
+    ),
 }
 
 #: source plugin → (what it loads, command that installs it)
@@ -14,6 +18,10 @@ SOURCES: dict[str, tuple[str, str]] = {
         "pip install 'modelexport-transformers[export]'",
     ),
     "onnx": (".onnx files", "pip install modelexport-onnx"),
+    "torchscript": (
+        "TorchScript archives (.pt, .ts, .jit, .torchscript)",
+        "pip install 'modelexport-torchscript[export]'",
+    ),
 }
 
 #: modules that core itself imports for a verb → command that installs them
@@ -23,6 +31,9 @@ MODULES: dict[str, str] = {
     "tokenizers": "pip install 'modelexport[text]'",
     "PIL": "pip install 'modelexport[image]'",
 }
+
+#: how to export a model whose control flow depends on the data, without changing it
+KEEPS_BRANCHES = "-t torchscript -k mode=script (TorchScript script mode)"
 
 #: the target that help texts and messages use in their examples
 EXAMPLE = next(iter(TARGETS))

@@ -14,6 +14,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,10 +82,12 @@ def verify(
     options: Mapping[str, Any] | None = None,
     skipped: Mapping[str, str] | None = None,
     reference: golden.Golden | None = None,
+    child: worker.Child | None = None,
 ) -> Parity:
     """Run the gate on `artifact` in a fresh process. The result says whether it passed; nothing is written.
 
-    `reference` stands in for the artifact's own golden data. Raises RuntimeFailure when the runtime fails or
+    `reference` stands in for the artifact's own golden data; `child` is a process to use that is fresh enough:
+    one that has done nothing but this. Raises RuntimeFailure when the runtime fails or
     takes its process down.
     """
     with tempfile.TemporaryDirectory(prefix="mx-verify-") as folder:
@@ -100,8 +103,8 @@ def verify(
             "tolerance": dict(tolerance or {}),
             "options": dict(options or {}),
         }
-        with worker.start(f"verifying {artifact.path}") as child:
-            answer = child.ask(job)
+        with nullcontext(child) if child else worker.start(f"verifying {artifact.path}") as process:
+            answer = process.ask(job)
     parity = Parity(**{**answer, "outputs": tuple(answer["outputs"]), "cases": tuple(answer["cases"])})
     return replace(parity, skipped=dict(skipped or {}))
 
@@ -237,8 +240,7 @@ def compare(
     got = np.asarray(got)
     if got.shape != want.shape:
         return _row(name, budget, problem=f"shape {list(got.shape)}, the source gives {list(want.shape)}")
-    if got.dtype.name == "bfloat16":
-        got = got.astype(np.float32)
+    got, want = (a.astype(np.float32) if a.dtype.name == "bfloat16" else a for a in (got, want))
     if got.dtype != want.dtype:
         return _row(name, budget, problem=f"dtype {got.dtype.name}, the source gives {want.dtype.name}")
     if want.dtype.kind not in "fc":

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import __version__, cases, golden, manifest, plan, plugins, staging
+from . import __version__, cases, golden, manifest, plan, plugins, staging, worker
 from . import capture as capturing
 from . import options as opts
 from . import parity as gate
@@ -51,11 +51,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Gate:
-    """How artifacts are to be verified, and who is told about the progress."""
+    """How artifacts are to be verified, and who is told about the progress.
+
+    `child` is a worker to verify in; without it, each artifact gets a process of its own.
+    """
 
     verify: bool = True
     tolerance: Mapping[str, float] = field(default_factory=dict)
     progress: Progress = silent
+    child: worker.Child | None = None
 
 
 def prepare(source: Source, sample: Path | None = None, full: bool = True) -> Prepared:
@@ -91,7 +95,7 @@ def reference(described: sources.Described, sample: Path | None, full: bool) -> 
 
 def _callable(source: Source, specs: Sequence[TensorSpec]) -> tuple[Callable[..., Any], golden.State]:
     if source.reference is not None:
-        return source.reference, golden.NoState()
+        return source.reference, source.state or golden.NoState()
     from . import torchref
 
     program = source.module if source.format == plan.CAPTURED else None
@@ -173,7 +177,7 @@ def finish(artifact: Artifact, final: Path, answers: golden.Golden, checks: Gate
     golden.save(answers, artifact.golden)
     if checks.verify:
         checks.progress(f"verify {artifact.format} in a fresh process")
-        parity = gate.verify(artifact, checks.tolerance, skipped=answers.skipped)
+        parity = gate.verify(artifact, checks.tolerance, skipped=answers.skipped, child=checks.child)
     else:
         parity = Parity(False, "not verified: --no-verify", skipped=answers.skipped)
     kept = golden.trim(answers, GOLDEN_BYTES)

@@ -83,8 +83,9 @@ def _unknown(path: Path, text: str) -> SourceError:
     if path.suffix == ".py":
         return SourceError(f"{text} names no factory", f"write {text}:FUNCTION, a function that returns the model")
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".pkl"):
+        whole = f"; or, for a whole model, {line}" if (line := _plugin_for(path.suffix)) else ""
         return SourceError(
-            f"{text} holds weights, not a model", f"give the code too: `file.py:factory --weights {text}`"
+            f"{text} holds weights, not a model", f"give the code too: `file.py:factory --weights {text}`{whole}"
         )
     if not path.is_dir() and (line := _plugin_for(path.suffix)):
         return SourceError(f"nothing installed loads {text}", line)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from .golden import State
+
     Array = np.ndarray[Any, np.dtype[Any]]
     Arrays = dict[str, Array]
 
@@ -201,6 +203,7 @@ class Source:
     `processing` how to make inputs from text or images and read outputs; see docs/reference/manifest.md
     `files`      files to carry into the artifact, by the name they get there
     `reference`  for formats other than a live module: computes outputs from inputs, both by name
+    `state`      what `reference` remembers between calls, a `golden.State`
     `golden`     the golden.npz of an artifact that stands for the original model
     """
 
@@ -215,6 +218,7 @@ class Source:
     ref: str = ""
     name: str = ""
     reference: Callable[[Arrays], Arrays] | None = None
+    state: State | None = None
     golden: Path | None = None
     lineage: tuple[Step, ...] = ()
 
@@ -260,7 +264,8 @@ class Build:
     """What `mx_export`, `mx_optimize` and `mx_quantize` return: what they wrote into `out`.
 
     `entry` is the file (or folder) that a session loads, relative to `out`; `tools` the packages whose
-    versions belong in the lineage; `precision` picks the parity budget; `details` goes into the manifest.
+    versions belong in the lineage; `precision` picks the parity budget; `details` goes into the manifest, and
+    lines in its `notes` are shown to the user at once.
     """
 
     entry: str

@@ -77,3 +77,4 @@ def command(
         click.echo(f"  inputs: {', '.join(map(str, artifact.inputs))}")
         click.echo(f"  outputs: {', '.join(map(str, artifact.outputs))}")
         show.parity(artifact)
+        show.notes(artifact)

@@ -33,9 +33,16 @@ def command(artifact: Path, as_json: bool) -> None:
             if values:
                 click.echo(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
     for key, value in found.details.items():
-        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"  {key}: {shown}")
+        if key != "notes":
+            click.echo(f"  {key}: {_plain(value)}")
+    show.notes(found)
     show.table(
         ["file", "size", "sha256"],
         [[file.path, show.size(file.size), file.sha256[:16] + "…"] for file in found.files],
     )
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

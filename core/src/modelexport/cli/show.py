@@ -138,6 +138,12 @@ def parity(artifact: Artifact) -> None:
         click.echo(f"  {found.reason}")
 
 
+def notes(artifact: Artifact) -> None:
+    """What the target has to say about the artifact it made."""
+    for line in artifact.details.get("notes", ()):
+        click.echo(f"  note: {line}")
+
+
 def summary(artifact: Artifact) -> dict[str, Any]:
     """The artifact for --json: its path, and its manifest."""
     from .. import manifest
