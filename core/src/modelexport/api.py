@@ -67,13 +67,10 @@ def export(
     for final in finals:
         staging.check_place(final)
 
-    from .torchref import eval_mode
-
+    progress("compute the reference")
+    job = pipeline.prepare(loaded, Path(sample) if sample is not None else None, verify)
     checks = pipeline.Gate(verify, tolerances, progress)
-    with eval_mode(loaded):
-        progress("compute the reference")
-        job = pipeline.prepare(loaded, Path(sample) if sample is not None else None, verify)
-        return _make_all(job, dict(zip(finals, chains, strict=True)), chosen, checks)
+    return _make_all(job, dict(zip(finals, chains, strict=True)), chosen, checks)
 
 
 def _make_all(
@@ -177,11 +174,8 @@ def verify(
         given = LoadOptions(declared, Path(weights) if weights else None, task, allow_pickle, allow_download)
         loaded = sources.resolve(source, given)
         loaded = replace(loaded, outputs=tuple(spec.name for spec in artifact.outputs))
-        from .torchref import eval_mode
-
-        with eval_mode(loaded):
-            progress("compute the reference")
-            answers = pipeline.reference(sources.describe(loaded), Path(sample) if sample else None, full=True)
+        progress("compute the reference")
+        answers = pipeline.reference(sources.describe(loaded), Path(sample) if sample else None, full=True)
     elif sample is not None:
         raise OptionError("--sample needs --source: only the model itself can answer new inputs", "add --source")
     progress(f"verify {artifact.format} in a fresh process")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import __version__, cases, golden, manifest, plan, plugins, staging, worker
+from . import __version__, cases, golden, manifest, plan, plugins, staging, torchref, worker
 from . import capture as capturing
 from . import options as opts
 from . import parity as gate
@@ -89,15 +89,14 @@ def reference(described: sources.Described, sample: Path | None, full: bool) -> 
         return golden.load(source.golden)
     samples = cases.load_samples(sample, specs) if sample is not None else []
     drawn = cases.generate(specs, described.example, samples, minimal=not full)
-    call, state = _callable(source, specs)
-    return golden.compute(call, drawn, state, repeat=full)
+    with torchref.eval_mode(source):
+        call, state = _callable(source, specs)
+        return golden.compute(call, drawn, state, repeat=full)
 
 
 def _callable(source: Source, specs: Sequence[TensorSpec]) -> tuple[Callable[..., Any], golden.State]:
     if source.reference is not None:
         return source.reference, source.state or golden.NoState()
-    from . import torchref
-
     program = source.module if source.format == plan.CAPTURED else None
     module = program.module() if program is not None else source.module
     return torchref.reference(module, specs, source.outputs, program), torchref.ModuleState(module)
@@ -110,17 +109,18 @@ def make(job: Prepared, formats: Sequence[str], final: Path, chosen: Mapping[str
         current = manifest.read(job.source.path) if (job.source.path / manifest.NAME).is_file() else job.source
     if job.source.format == plan.CAPTURED:
         current = _program(job)
-    for name in formats:
-        if name == plan.CAPTURED:
-            current = _captured(job, checks.progress)
-            if name != formats[-1]:
+    with torchref.eval_mode(job.source):
+        for name in formats:
+            if name == plan.CAPTURED:
+                current = _captured(job, checks.progress)
+                if name != formats[-1]:
+                    continue
+            place = final if name == formats[-1] else final.with_name(f"{final.name}.{name}")
+            if place != final and name in job.made:
+                current = job.made[name]
                 continue
-        place = final if name == formats[-1] else final.with_name(f"{final.name}.{name}")
-        if place != final and name in job.made:
-            current = job.made[name]
-            continue
-        current = _export_one(job, name, current, place, chosen.get(name), checks)
-        job.made.setdefault(name, current)
+            current = _export_one(job, name, current, place, chosen.get(name), checks)
+            job.made.setdefault(name, current)
     assert isinstance(current, Artifact)
     return current
 
@@ -210,9 +210,7 @@ def carry(files: Mapping[str, Path], draft: Path) -> None:
 def _origin(source: Source) -> dict[str, Any]:
     origin: dict[str, Any] = {"ref": source.ref, "format": source.format}
     if source.module is not None and hasattr(source.module, "state_dict"):
-        from .torchref import fingerprint
-
-        origin["fingerprint"] = fingerprint(source.module)
+        origin["fingerprint"] = torchref.fingerprint(source.module)
     elif source.path is not None and source.path.is_file():
         origin["fingerprint"] = manifest.sha256(source.path)
     return origin

@@ -28,6 +28,10 @@ class Child:
         self._doing = doing
         self._log = log
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None

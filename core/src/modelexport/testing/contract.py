@@ -1,0 +1,301 @@
+"""`TargetContract`, the tests, and `Quirks`, the only way round one of them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from .. import api, cases, golden, hookspecs, manifest, pipeline, plugins, worker
+from ..errors import InputError, OptionError, OutputError, TargetError
+from ..options import describe
+from ..types import Artifact, LoadOptions
+from .specimens import SPECIMENS
+
+if TYPE_CHECKING:
+    from ..plugins import Plugin
+
+#: packages that describing a target must not import, besides what the target itself says it needs
+HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "tensorflow", "transformers", "coremltools", "executorch")
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """What a target can't do, each with the reason, which must not be the plugin's own fault.
+
+    `unsupported`: specimens (see `SPECIMENS`) that it can't export. `tests`: other tests, by name without
+    `test_`. `tolerance`: a wider parity budget (`atol`, `rtol`, `noise`, `cosine`) for a runtime that computes
+    less exactly, with `tolerance_reason`.
+    """
+
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, str] = field(default_factory=dict)
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    tolerance_reason: str = ""
+
+    def __post_init__(self) -> None:
+        strangers = sorted(set(self.unsupported) - set(SPECIMENS))
+        if strangers:
+            raise ValueError(f"no specimen is called {strangers[0]!r}; one of {', '.join(SPECIMENS)}")
+        reasons = [*self.unsupported.values(), *self.tests.values()]
+        if self.tolerance:
+            reasons.append(self.tolerance_reason)
+        if not all(reason.strip() for reason in reasons):
+            raise ValueError("every quirk needs its reason")
+
+
+@cache
+def prepared(name: str) -> pipeline.Prepared:
+    """A specimen's source, reference and capture: made once for all targets tested in this process."""
+    from ..source import resolve
+
+    return pipeline.prepare(resolve(SPECIMENS[name].source(), LoadOptions()))
+
+
+class TargetContract:
+    """Subclass it, set `target`, and pytest does the rest."""
+
+    target: ClassVar[str]
+    quirks: ClassVar[Quirks] = Quirks()
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        changed = [name for name in vars(cls) if name in vars(TargetContract) and name not in ("target", "quirks")]
+        changed = [name for name in changed if not name.startswith("__")]
+        if changed:
+            raise TypeError(
+                f"{cls.__name__} overrides {changed[0]} of the contract; declare a quirk with its reason"
+            )
+
+    # ----------------------------------------------------------------------------------- fixtures
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test a specimen; quirks become strict expected failures."""
+        if "specimen" in metafunc.fixturenames:
+            marks = self.quirks.unsupported
+            values = [pytest.param(name, marks=_expected(marks.get(name))) for name in SPECIMENS]
+            metafunc.parametrize("specimen", values)
+
+    @pytest.fixture(autouse=True)
+    def _quirk(self, request: pytest.FixtureRequest) -> None:
+        reason = self.quirks.tests.get(request.function.__name__.removeprefix("test_"))
+        for mark in _expected(reason):
+            request.applymarker(mark)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def plugin(cls) -> Plugin:
+        """The target, able to export and run here; else a skip, or a failure where MX_REQUIRE names it."""
+        try:
+            for verb in ("export", "run"):
+                plugins.require(cls.target, verb)
+        except TargetError as error:
+            required = os.environ.get("MX_REQUIRE", "").split(",")
+            if cls.target in required or "all" in required:
+                pytest.fail(f"{error.message}: {error.hint}")
+            if cls.target in plugins.find(plugins.TARGETS) and "broken" in error.message:
+                pytest.fail(error.message)
+            pytest.skip(f"{error.message}: {error.hint}")
+        return plugins.target(cls.target)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def gate(cls) -> Iterator[Callable[[], worker.Child]]:
+        """A fresh process for all verifications of the class; another one after a crash."""
+        from contextlib import ExitStack
+
+        with ExitStack() as stack:
+            children: list[worker.Child] = []
+
+            def alive() -> worker.Child:
+                if not children or not children[-1].alive:
+                    children.append(stack.enter_context(worker.start(f"verifying {cls.target}")))
+                return children[-1]
+
+            yield alive
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(
+        cls, plugin: Plugin, gate: Callable[[], worker.Child], tmp_path_factory: pytest.TempPathFactory
+    ) -> Callable[[str], Artifact]:
+        """Export a specimen, once a class; raises what the export raises."""
+        folder = tmp_path_factory.mktemp(cls.target)
+        done: dict[str, Artifact] = {}
+
+        def make(name: str) -> Artifact:
+            if name not in done:
+                job = prepared(name)
+                checks = pipeline.Gate(tolerance=cls.quirks.tolerance, child=gate())
+                formats = pipeline.chain(cls.target, job.source.format)
+                done[name] = pipeline.make(job, formats, folder / f"{name}.{cls.target}", {}, checks)
+            return done[name]
+
+        return make
+
+    # ----------------------------------------------------------------------------------- describing
+
+    def test_entry_point_has_the_targets_name(self, plugin: Plugin) -> None:
+        assert plugin.entry.name == plugin.target.name == self.target
+        assert plugin.target.summary.strip()
+        assert "export" in plugin.verbs
+
+    def test_describing_imports_no_backend(self, plugin: Plugin) -> None:
+        needed = {module.partition(".")[0] for modules in plugin.target.needs.values() for module in modules}
+        script = (
+            "import sys; from modelexport import plugins; plugins.target(sys.argv[1]);"
+            "print(*[name for name in sys.argv[2:] if name in sys.modules])"
+        )
+        command = [sys.executable, "-c", script, self.target, *sorted(needed | set(HEAVY))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == []
+
+    def test_hook_parameters_have_no_defaults(self, plugin: Plugin) -> None:
+        for name in (name for name in dir(hookspecs) if name.startswith("mx_")):
+            for implementation in getattr(plugin.hook, name).get_hookimpls():
+                parameters = inspect.signature(implementation.function).parameters.values()
+                assert [p.name for p in parameters if p.default is not p.empty] == [], name
+
+    def test_options_say_what_they_are_for(self, plugin: Plugin) -> None:
+        for kind in plugin.target.options.values():
+            assert [option.key for option in describe(kind) if not option.help] == []
+
+    # ----------------------------------------------------------------------------------- exporting
+
+    def test_computes_the_same(self, specimen: str, made: Callable[[str], Artifact]) -> None:
+        """The gate's verdict, on every specimen. "structure" counts where the target can't run here."""
+        artifact = made(specimen)
+        assert artifact.parity.verified in (True, "structure"), artifact.parity.reason
+        assert artifact.parity.cases
+
+    def test_leaves_the_model_untouched(self, plugin: Plugin, tmp_path: Path) -> None:
+        source = SPECIMENS["conv_bn"].source()
+        module = source.module.train()
+        module.conv.eval()
+        next(module.parameters()).requires_grad_(False)
+        before = _snapshot(module)
+        api.export(source, [self.target], tmp_path, verify=False)
+        assert _snapshot(module) == before
+
+    def test_keeps_names_and_dims(self, made: Callable[[str], Artifact]) -> None:
+        artifact = made("dynamic_batch")
+        assert [spec.name for spec in artifact.inputs] == ["input"]
+        with api.run(artifact.path) as session:
+            (name,) = (spec.name for spec in artifact.outputs)
+            for size in (1, 5, 8):
+                outputs = session(cases.generate_at(artifact.inputs, {"batch": size}))
+                assert outputs[name].shape == (size, 2)
+
+    def test_manifest_round_trips(self, made: Callable[[str], Artifact]) -> None:
+        artifact = made("two_in_two_out")
+        assert manifest.read(artifact.path) == artifact
+        assert manifest.from_json(manifest.to_json(artifact), artifact.path) == artifact
+        assert [step.target for step in artifact.lineage][-1] == self.target
+        assert golden.load(artifact.golden).cases
+
+    def test_refuses_unknown_options(self, plugin: Plugin) -> None:
+        with pytest.raises(OptionError):
+            api.target_options([self.target], "export", {"no-such-option": "1"})
+
+    def test_refuses_options_of_the_wrong_type(self, plugin: Plugin) -> None:
+        for verb, kind in plugin.target.options.items():
+            for option in describe(kind):
+                if option.type in ("int", "float", "bool"):
+                    with pytest.raises(OptionError):
+                        api.target_options([self.target], verb, {option.key: "neither number nor truth"})
+
+    def test_refuses_an_unwritable_place(self, plugin: Plugin, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises(OutputError):
+            api.export(SPECIMENS["scalar_output"].source(), [self.target], tmp_path / "file" / "build")
+
+    def test_a_killed_export_leaves_nothing(self, plugin: Plugin, tmp_path: Path) -> None:
+        """Killed while it writes: no artifact; and the next run succeeds and clears what was left."""
+        script = (
+            "import sys; from modelexport import api; from modelexport.testing import SPECIMENS;"
+            "api.export(SPECIMENS['conv_bn'].source(), [sys.argv[1]], sys.argv[2], verify=False)"
+        )
+        process = subprocess.Popen([sys.executable, "-c", script, self.target, str(tmp_path)])
+        deadline = time.monotonic() + 300
+        while process.poll() is None and not any(tmp_path.glob(".*.tmp")) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        killed = process.wait() == -signal.SIGKILL
+        final = tmp_path / f"conv_bn.{self.target}"
+        assert killed != final.exists(), "a killed export left an artifact, or one that ended left none"
+        api.export(SPECIMENS["conv_bn"].source(), [self.target], tmp_path, verify=False)
+        manifest.read(final)
+        assert [path.name for path in tmp_path.iterdir()] == [final.name]
+
+    # ----------------------------------------------------------------------------------- running
+
+    def test_session_closes(self, made: Callable[[str], Artifact]) -> None:
+        artifact = made("two_in_two_out")
+        inputs = golden.load(artifact.golden).cases[0].inputs
+        with api.run(artifact.path) as session:
+            assert set(session(inputs)) == {"difference", "product"}
+        session.close()
+        with pytest.raises(InputError):
+            session(inputs)
+
+    def test_session_refuses_what_does_not_fit(self, made: Callable[[str], Artifact]) -> None:
+        artifact = made("two_in_two_out")
+        inputs = golden.load(artifact.golden).cases[0].inputs
+        left = inputs["left"]
+        wrong = [{"left": left}, {**inputs, "left": left.astype("float64")}, {**inputs, "left": left[0]}]
+        with api.run(artifact.path) as session:
+            for given in [*wrong, {**inputs, "left": left[:, :2]}, {**inputs, "other": left}]:
+                with pytest.raises(InputError):
+                    session(given)
+
+    def test_benchmark_is_sane(self, made: Callable[[str], Artifact]) -> None:
+        artifact = made("dynamic_batch")
+        report = api.benchmark([artifact.path], runs=10, seconds=0.0, threads=1)
+        (figures,) = report.figures
+        assert 0 < figures.p50_ms <= figures.p90_ms <= figures.p99_ms
+        assert figures.runs >= 10
+        assert figures.load_ms > 0
+        assert figures.file_size == artifact.size > 0
+        assert figures.peak_rss > 1 << 20
+
+    # ----------------------------------------------------------------------------------- transforming
+
+    @pytest.mark.parametrize("verb", ["optimize", "quantize"])
+    def test_transforms_pass_the_gate(
+        self, verb: str, plugin: Plugin, made: Callable[[str], Artifact], tmp_path: Path
+    ) -> None:
+        """Where the target has the verb: the result passes its gate, and the artifact stays as it was."""
+        if verb not in plugin.verbs:
+            pytest.skip(f"the target does not {verb}")
+        artifact = made("conv_bn")
+        result = getattr(api, verb)(artifact.path, tmp_path / f"out.{self.target}")
+        assert result.parity.verified in (True, "structure"), result.parity.reason
+        assert [step.verb for step in result.lineage][-1] == verb
+        assert manifest.read(artifact.path) == artifact
+
+
+def _expected(reason: str | None) -> tuple[pytest.MarkDecorator, ...]:
+    return (pytest.mark.xfail(reason=reason, strict=True),) if reason else ()
+
+
+def _snapshot(module: Any) -> list[Any]:
+    """Everything about a module that an exporter might change."""
+    from ..torchref import fingerprint
+
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    return [
+        fingerprint(module),
+        [(name, child.training, type(child), sorted(vars(child))) for name, child in module.named_modules()],
+        [(name, id(value), value.requires_grad) for name, value in module.named_parameters()],
+        [len(getattr(child, hook)) for child in module.modules() for hook in hooks],
+    ]
