@@ -17,9 +17,9 @@ from ..errors import MxError, UsageError
 #: subcommand → its line in `mx --help`; its code is in the file of that name
 COMMANDS = {
     "export": "Export a model to one or more targets, and verify each.",
-    "optimize": "Make an artifact faster or smaller, at the same precision.",
     "run": "Run an artifact on arrays, texts or images.",
     "benchmark": "Time artifacts against each other and a baseline.",
+    "optimize": "Make an artifact faster or smaller, at the same precision.",
     "verify": "Run the parity gate on an artifact again.",
     "inspect": "Show what is in an artifact.",
     "targets": "List the targets, installed and known.",
