@@ -603,7 +603,7 @@ def test_verify_refuses_a_sample_without_the_source(refused, place):
 
 def test_an_unknown_command(refused):
     refused(["exprot"], USAGE, "'exprot'", "did you mean 'export'?")
-    refused(["zzz"], USAGE, "'zzz'", "one of export, run")
+    refused(["zzz"], USAGE, "'zzz'", "one of export")
 
 
 def test_an_unknown_shell(refused):
