@@ -7,7 +7,9 @@ its own (with the extensions), so that a verb reaches one target only, and a bro
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from . import entrypoints, hookspecs, known
-from .entrypoints import EntryPoint
+from . import __version__, entrypoints, hookspecs, known
+from .entrypoints import EntryPoint, FilePoint
 from .errors import ConversionError, MxError, OutputError, RuntimeFailure, TargetError, is_disk_error
 from .target import Target
 
 if TYPE_CHECKING:
     from .types import LoadOptions, Source
+
+#: set this environment variable to see every hook call with its time
+TRACE = "MX_TRACE"
 
 TARGETS, SOURCES, EXTENSIONS = "mx.targets", "mx.sources", "mx.extensions"
 
@@ -135,6 +140,8 @@ def _manager(entry: Entry) -> pluggy.PluginManager:
     """A plugin manager with the specs, this one plugin, and every extension that works."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
+    if os.environ.get(TRACE):
+        _trace(manager, entry.name)
     _register(manager, entry)
     for extension in find(EXTENSIONS).values():
         try:
@@ -144,8 +151,28 @@ def _manager(entry: Entry) -> pluggy.PluginManager:
     return manager
 
 
+def _trace(manager: pluggy.PluginManager, name: str) -> None:
+    """Say on stderr what each hook call took."""
+    begun: list[float] = []
+
+    def before(*_: Any) -> None:
+        begun.append(time.perf_counter())
+
+    def after(outcome: Any, hook: str, *_: Any) -> None:
+        took = time.perf_counter() - begun.pop()
+        ended = "" if outcome.exception is None else f", raised {type(outcome.exception).__name__}"
+        print(f"mx trace: {hook} of {name}: {took * 1e3:.1f} ms{ended}", file=sys.stderr)  # noqa: T201
+
+    manager.add_hookcall_monitoring(before, after)
+
+
 def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
     """Import and register one plugin. Raises TargetError with distribution, version and cause."""
+    if wanted := entrypoints.too_new(entry.point, __version__):
+        raise TargetError(
+            f"plugin {entry.name!r} ({entry}) is broken: it is for modelexport {wanted}, this is {__version__}",
+            "pip install -U modelexport",
+        )
     try:
         module = entry.point.load()
     except (Exception, SystemExit) as error:
@@ -195,10 +222,9 @@ def _describe(manager: pluggy.PluginManager, entry: Entry) -> Target:
 
 
 def _broken(entry: Entry, cause: str) -> TargetError:
-    return TargetError(
-        f"plugin {entry.name!r} ({entry}) is broken: {cause}",
-        f"upgrade it with `pip install -U {entry.distribution}`, or uninstall it",
-    )
+    named = isinstance(entry.point, FilePoint)
+    fix = f"mend {entry.distribution}" if named else f"`pip install -U {entry.distribution}`, or uninstall it"
+    return TargetError(f"plugin {entry.name!r} ({entry}) is broken: {cause}", fix)
 
 
 # --------------------------------------------------------------------------------------- sources

@@ -70,7 +70,12 @@ def start(doing: str, environment: Mapping[str, str] | None = None) -> Iterator[
     command = [sys.executable, "-m", "modelexport.worker"]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=variables
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("MX_TRACE") else log,
+            text=True,
+            env=variables,
         )
         with process:
             try:

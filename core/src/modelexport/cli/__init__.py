@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Show what is in an artifact.",
     "targets": "List the targets, installed and known.",
     "doctor": "Check the environment, and say what to fix.",
+    "plugin": "Start a target of your own, or check one against the contract.",
     "completion": "Print the shell completion script.",
 }
 
@@ -62,8 +63,13 @@ class Commands(click.Group):
     epilog="Start with `mx targets`, then `mx export --help`.",
 )
 @click.version_option(__version__, prog_name="mx")
-def cli() -> None:
+@click.option("--plugin", "files", multiple=True, metavar="FILE.py", help="Load a target from one file as well.")
+def cli(files: tuple[str, ...]) -> None:
     """Put one trained model on every runtime, with proof that each copy computes the same thing."""
+    if files:
+        from ..entrypoints import add_files
+
+        add_files(files)
 
 
 def main() -> NoReturn:
