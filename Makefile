@@ -23,11 +23,13 @@ $(READY): $(wildcard core/pyproject.toml plugins/*/pyproject.toml) constraints.t
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
+# one thread a process: the models are small, and two test processes with two spinning threads each get in
+# each other's way
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
 
 lint: setup
 	$(BIN)/ruff check .
