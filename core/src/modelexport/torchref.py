@@ -59,7 +59,13 @@ def to_numpy(value: Any, what: str) -> Array:
         return cast(value.float().numpy(), "bfloat16")
     if value.layout != torch.strided:
         value = value.to_dense()
-    array: Array = value.numpy()
+    try:
+        array: Array = value.numpy()
+    except TypeError as error:
+        dtype = str(value.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{what} is {dtype}, which NumPy does not have", "give and return it as a wider type, such as float32"
+        ) from error
     return array
 
 

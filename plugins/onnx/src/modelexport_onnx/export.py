@@ -42,6 +42,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
             f"opset {options.opset} can't be written: torch.onnx writes {OLDEST} to {NEWEST}",
             f"give -k opset={min(max(options.opset, OLDEST), NEWEST)}; onnx.version_converter can lower it later",
         )
+    _refuse_complex(captured)
     model = _convert(captured, options)
     path = out / FILE
     external = options.external_data == "always" or _weight_bytes(captured) > INLINE_BYTES
@@ -74,6 +75,17 @@ def _external_files(model: Any) -> set[str]:
                 f"the model keeps weights at {name!r}, outside its folder", "don't use this file"
             )
     return names
+
+
+def _refuse_complex(captured: Captured) -> None:
+    """torch.onnx writes complex tensors as pairs of real ones, so that inputs and outputs change their shape."""
+    for kind, specs in (("input", captured.inputs), ("output", captured.outputs)):
+        for spec in specs:
+            if spec.dtype.startswith("complex"):
+                raise ConversionError(
+                    f"{kind} {spec.name!r} is {spec.dtype}, which ONNX runtimes don't take or give",
+                    "take and return pairs of real numbers instead: torch.view_as_complex, torch.view_as_real",
+                )
 
 
 def _convert(captured: Captured, options: ExportOptions) -> Any:
