@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..plugins import Plugin
 
 #: packages that describing a target must not import, besides what the target itself says it needs
-HEAVY = ("torch", "numpy", "onnx", "onnxruntime", "tensorflow", "transformers", "coremltools", "executorch")
+HEAVY = ("torch", "numpy", "tensorflow", "transformers")
 
 
 @dataclass(frozen=True)
