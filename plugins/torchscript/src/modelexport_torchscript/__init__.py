@@ -1,0 +1,98 @@
+"""The TorchScript target: trace or script a live module, freeze it, run it in PyTorch.
+
+export.py       live module → model.pt: which of the two ways, and why
+compiling.py    the two ways: torch.jit.trace and torch.jit.script
+probe.py        does what was compiled compute what the module computes, on other inputs?
+optimize.py     freeze and optimize_for_inference, kept where they are measured to be no slower
+session.py      model.pt → Session
+source.py       an existing TorchScript archive as a source
+deprecation.py  PyTorch's warnings about TorchScript, and what it recommends instead
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from modelexport import hookimpl
+from modelexport.options import option
+from modelexport.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modelexport.types import Artifact, Build, LoadOptions, Session, Source
+
+__version__ = "0.1.0"
+
+__all__ = ["ExportOptions", "OptimizeOptions", "RunOptions"]
+
+_INSTALL = "pip install 'modelexport-torchscript[export]'"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `mx export -t torchscript`."""
+
+    mode: Literal["auto", "trace", "script"] = option(
+        "auto",
+        "trace records one run, script compiles the source; auto traces, and scripts where other inputs or "
+        "methods marked @torch.jit.export show that a trace is not enough",
+    )
+
+
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """Options of `mx optimize` for TorchScript artifacts."""
+
+    method: Literal["auto", "freeze", "optimize_for_inference", "none"] = option(
+        "auto", "what to try; kept only where it is measured to be no slower, auto keeps the fastest"
+    )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `mx run`, `mx verify` and `mx benchmark` for TorchScript artifacts."""
+
+    device: Literal["cpu", "cuda"] = option("cpu", "where the model runs")
+    threads: int = option(0, "threads within an operator; 0 leaves PyTorch's setting as it is")
+
+
+@hookimpl
+def mx_target() -> Target:
+    return Target(
+        name="torchscript",
+        summary="TorchScript, run by PyTorch or from C++ (deprecated there: torch.export replaces it)",
+        consumes=("module",),
+        options={"export": ExportOptions, "optimize": OptimizeOptions, "run": RunOptions},
+        needs=dict.fromkeys(("export", "optimize", "run"), ("torch",)),
+        install=dict.fromkeys(("export", "optimize", "run"), _INSTALL),
+    )
+
+
+@hookimpl
+def mx_export(source: Source, out: Path, options: ExportOptions) -> Build:
+    from . import export
+
+    return export.copy_file(source, out) if source.format == "torchscript" else export.export(source, out, options)
+
+
+@hookimpl
+def mx_optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
+    from . import optimize
+
+    return optimize.optimize(artifact, out, options)
+
+
+@hookimpl
+def mx_run(artifact: Artifact, options: RunOptions) -> Session:
+    from . import session
+
+    return session.open_artifact(artifact, options)
+
+
+@hookimpl
+def mx_load(ref: str, options: LoadOptions) -> Source | None:
+    from . import source
+
+    return source.load(ref, options)

@@ -1,0 +1,185 @@
+"""Freeze, and optimize_for_inference: each kept only where it is measured to be no slower.
+
+Freezing makes weights constants and folds what depends on them alone; optimize_for_inference does that and
+rewrites the graph for this machine's CPU, into weights that PyTorch can't save. So the artifact holds the frozen
+model, and a session rewrites it as it loads. Both have been seen to make a model 40 times slower. So everything
+is timed as a session will run it, loaded from its file, in turns with the model as it was; and only after calls
+of the same shapes, since TorchScript compiles in its first ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelexport import golden, parity, torchref
+from modelexport.errors import ConversionError, MxError, is_disk_error
+from modelexport.golden import GoldenCase
+from modelexport.plugins import first_line
+from modelexport.types import Artifact, Build, Session
+
+from . import session
+from .deprecation import quiet
+from .export import FILE
+
+if TYPE_CHECKING:
+    from . import OptimizeOptions
+
+METHODS = ("freeze", "optimize_for_inference")
+
+#: calls of each model at each shape before the first that is timed
+WARMUP = 5
+
+#: turns that the models take; the best of each counts, since what makes a turn slower is the machine
+TURNS = 15
+
+#: seconds of one call above which three turns must do
+SLOW = 0.3
+
+#: seconds of one model's turn, unless one call takes longer
+TURN_SECONDS = 0.03
+
+
+@dataclass
+class _Trial:
+    """A rewritten model: what to call, the file to keep, its latencies, and why it is not kept, if it isn't."""
+
+    run: Any = None
+    file: Path | None = None
+    ratios: dict[str, float] = field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def worst(self) -> float:
+        return max(self.ratios.values(), default=float("inf"))
+
+
+def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
+    """Write the fastest equivalent of the artifact into `out`: the model unchanged where nothing helps.
+
+    The details tell each method's latency relative to the model as it was, at each size measured.
+    """
+    asked = {"auto": METHODS, "none": ()}.get(options.method, (options.method,))
+    reference = golden.load(artifact.golden)
+    trials = {method: _rewrite(method, artifact, out / f"{method}.pt") for method in asked}
+    _measure(artifact, [trial for trial in trials.values() if not trial.refused], _cases_to_time(reference.cases))
+    kept = _choose(trials, artifact, reference)
+    chosen = trials[kept].file if kept is not None else None
+    shutil.copyfile(chosen or artifact.entry_path, out / FILE)
+    for trial in trials.values():
+        if trial.file is not None:
+            trial.file.unlink(missing_ok=True)
+    notes = [_said(method, trial, kept) for method, trial in trials.items()]
+    details = {
+        "kept": kept or "nothing: the model is unchanged",
+        "ratios": {method: trial.ratios for method, trial in trials.items()},
+        "at_load": [kept] if kept == session.AT_LOAD else [] if kept else artifact.details.get("at_load", []),
+        "notes": notes if kept else [*notes, "the model is written unchanged"],
+    }
+    return Build(FILE, ("torch",), artifact.precision, details)
+
+
+def _rewrite(method: str, artifact: Artifact, place: Path) -> _Trial:
+    """The model rewritten, and loaded again from its file."""
+    import torch
+
+    given = session.load_file(artifact.entry_path)
+    try:
+        with quiet():
+            kept = session.methods(given)
+            frozen = torch.jit.freeze(given.eval(), preserved_attrs=kept) if session.thawed(given) else given
+            frozen.save(str(place))
+            loaded = session.load_file(place)
+            return _Trial(session.for_inference(loaded) if method == session.AT_LOAD else loaded, place)
+    except (MxError, RuntimeError) as error:
+        if is_disk_error(error):
+            raise
+        return _Trial(file=place, refused=first_line(error))
+
+
+def _choose(trials: Mapping[str, _Trial], artifact: Artifact, reference: golden.Golden) -> str | None:
+    """The fastest that is no slower than the model as it was, and answers the golden data as it did."""
+    for method, trial in sorted(trials.items(), key=lambda item: item[1].worst):
+        if trial.refused or trial.worst > 1:
+            continue
+        given, outputs = session.load_file(artifact.entry_path), [spec.name for spec in artifact.outputs]
+        call = session.caller(given, artifact.inputs, outputs, ready=trial.run)
+        try:
+            rows = parity.compare_all(
+                Session(call, artifact.inputs, artifact.outputs), reference.cases, artifact.precision, {}
+            )
+        except MxError as error:
+            trial.refused = error.message
+            continue
+        trial.refused = next((parity.describe(row) for row in rows if not row["ok"]), "")
+        if not trial.refused:
+            return method
+    return None
+
+
+def _measure(artifact: Artifact, trials: Sequence[_Trial], cases: Sequence[GoldenCase]) -> None:
+    """Note each trial's latency at each case, relative to the artifact's own."""
+    import torch
+
+    base = session.load_file(artifact.entry_path)
+    as_it_is = _as_it_is(artifact, base)
+    for case in cases:
+        with torch.inference_mode():
+            first = _call(as_it_is, base, artifact, case)
+            ratios = _ratios([first, *(_call(trial.run, base, artifact, case) for trial in trials)])
+        for trial, ratio in zip(trials, ratios, strict=True):
+            trial.ratios[case.name] = round(ratio, 3)
+
+
+def _as_it_is(artifact: Artifact, module: Any) -> Any:
+    """What a session on the artifact calls."""
+    return session.for_inference(module) if session.AT_LOAD in artifact.details.get("at_load", ()) else module
+
+
+def _call(run: Any, module: Any, artifact: Artifact, case: GoldenCase) -> Callable[[], Any]:
+    tensors = {spec.name: torchref.to_torch(case.inputs[spec.name]) for spec in artifact.inputs}
+    if session.takes_names(module, list(tensors)):
+        return lambda: run(**tensors)
+    return lambda: run(*tensors.values())
+
+
+def _ratios(calls: Sequence[Callable[[], Any]]) -> list[float]:
+    """Latency of every call but the first, relative to the first's."""
+    guesses = [min(_seconds(call, 1) for _ in range(WARMUP)) for call in calls]
+    counts = [max(1, min(1000, int(TURN_SECONDS / max(guess, 1e-7)))) for guess in guesses]
+    turns = [
+        [_seconds(call, count) / count for call, count in zip(calls, counts, strict=True)]
+        for _ in range(TURNS if max(guesses) < SLOW else 3)
+    ]
+    first, *others = (min(own) for own in zip(*turns, strict=True))
+    return [other / first for other in others]
+
+
+def _seconds(call: Callable[[], Any], count: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - begun
+
+
+def _cases_to_time(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
+    """The example or the middle sizes, and the largest inputs there are."""
+    if not cases:
+        raise ConversionError("the artifact's golden data holds no cases to time", "export the model again")
+    by_name = {case.name: case for case in cases}
+    usual = by_name.get("example") or by_name.get("middle") or cases[0]
+    largest = max(cases, key=lambda case: sum(array.size for array in case.inputs.values()))
+    return list({id(case): case for case in (usual, largest)}.values())
+
+
+def _said(method: str, trial: _Trial, kept: str | None) -> str:
+    if trial.refused:
+        return f"{method} is not kept: {trial.refused}"
+    shown = ", ".join(f"{ratio:.2f} × at {case!r}" for case, ratio in trial.ratios.items())
+    verdict = "is kept" if method == kept else "is not kept"
+    beaten = f"; {kept} is faster" if kept not in (None, method) and trial.worst <= 1 else ""
+    return f"{method} {verdict}: latency {shown}, relative to the model as it was{beaten}"
