@@ -205,8 +205,8 @@ def _contestants(
         if compile_baseline:
             found.append({**eager, "name": f"{Path(baseline).name} (torch.compile)", "compile": True})
         base = None
-    elif base is not None and base not in [a.path.resolve() for a in artifacts]:
-        artifacts = [manifest.read(base), *artifacts]
+    elif baseline is not None and base not in [a.path.resolve() for a in artifacts]:
+        artifacts = [manifest.read(baseline), *artifacts]
     for artifact in artifacts:
         found.append(
             {
