@@ -94,7 +94,8 @@ def publish(draft: Path, final: Path) -> None:
         aside = draft.with_suffix(".old")
         final.rename(aside)
         draft.rename(final)
-        _remove(aside)
+        # Back to the draft's name before `staged` removes it: half of an old artifact must not be brought back.
+        aside.rename(draft)
 
 
 def _remove(path: Path) -> None:
