@@ -75,6 +75,15 @@ def main():
     folder, seconds, fallback = Path(sys.argv[1]), float(sys.argv[2]), "fallback" in sys.argv[3:]
     if fallback:
         staging._exchange = lambda *_: False
+        rename = Path.rename
+
+        def slow_rename(path, target):
+            """Real renames, with a moment after each for a kill to land in."""
+            renamed = rename(path, target)
+            time.sleep(0.001)
+            return renamed
+
+        Path.rename = slow_rename
     random.seed(0)
     final = folder / "net[1].onnx"
     seen = {"kills": 0, "drafts": 0, "moved aside": 0, "whole": 0, "absent": 0, "restored": 0}
