@@ -128,7 +128,7 @@ def reference(
         except Exception as error:
             raise _eager_error(error, inputs, specs) from error
         return {
-            name: to_numpy(value, f"output {name!r}")
+            name: to_numpy(value, f"output {name!r}").copy()  # it may be a buffer that the next call updates
             for name, value in name_outputs(outputs, names, [spec.name for spec in specs]).items()
         }
 
