@@ -179,7 +179,7 @@ def user_frame(error: BaseException) -> str:
     """`file:line (code)` of the innermost frame outside installed packages, or an empty string."""
     ours = str(Path(__file__).parent)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        packaged = "site-packages" in frame.filename or "dist-packages" in frame.filename
+        packaged = re.search(r"site-packages|dist-packages|[\\/]modelexport_\w+[\\/]", frame.filename)
         if packaged or frame.filename.startswith((ours, "<", sys.base_prefix + os.sep + "lib")):
             continue
         return f"{frame.filename}:{frame.lineno} ({(frame.line or '').strip()})"
