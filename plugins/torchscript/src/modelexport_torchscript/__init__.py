@@ -36,8 +36,8 @@ class ExportOptions:
 
     mode: Literal["auto", "trace", "script"] = option(
         "auto",
-        "trace records one run, script compiles the source; auto traces, and scripts where other inputs or "
-        "methods marked @torch.jit.export show that a trace is not enough",
+        "trace records one run, script compiles the source; auto traces, and scripts where other inputs, or "
+        "decisions on data in the model's code, show that a trace is not enough",
     )
 
 

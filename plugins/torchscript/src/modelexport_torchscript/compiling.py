@@ -102,7 +102,7 @@ def script(module: Any) -> Any:
 
     with untouched(module), quiet():
         try:
-            return torch.jit.script(module)
+            compiled = torch.jit.script(module)
         except Exception as error:
             where, reason = underlined(error), str(error).partition('File "')[0] or type(error).__name__
             raise ConversionError(
@@ -111,10 +111,16 @@ def script(module: Any) -> Any:
                 "write that line in the part of Python that TorchScript knows, or mark its method with "
                 "@torch.jit.unused; -k mode=trace takes any Python, but one side of each branch only",
             ) from error
+    if not hasattr(compiled, "forward"):  # nn.LSTM and its like have one for each kind of input
+        raise ConversionError(
+            f"torch.jit.script compiles several forwards of {type(module).__name__}, and none that can be called",
+            "call it from the forward of a module of your own; or give -k mode=trace",
+        )
+    return compiled
 
 
 def exported_methods(module: Any) -> tuple[str, ...]:
-    """The module's methods marked @torch.jit.export: they are callable beside forward in a scripted model."""
+    """The module's methods marked @torch.jit.export: both ways compile them, to be called beside forward."""
     from torch._jit_internal import FunctionModifiers, get_torchscript_modifier
 
     methods = inspect.getmembers(type(module), inspect.isfunction)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport import torchref
-from modelexport.errors import ConversionError, ReferenceError
+from modelexport.errors import ConversionError, ReferenceError, is_disk_error
 from modelexport.golden import Golden
+from modelexport.plugins import first_line
 from modelexport.source import Described, describe
 from modelexport.types import Build, Source
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from . import ExportOptions
 
 FILE = "model.pt"
+
+_LOST = "the artifact has no {}: TorchScript has no type for the model's outputs, so a module around it was traced"
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
         else:
             choice = _auto(described, place)
     loaded = session.load_file(place)
+    exported, callable_ = compiling.exported_methods(source.module), session.methods(loaded)
+    lost = [name for name in exported if name not in callable_]
     details = {
         "mode": choice.mode,
         "why": choice.why,
         "signature": session.signature(loaded),
-        "methods": [name for name in compiling.exported_methods(source.module) if name in session.methods(loaded)],
-        "notes": [*choice.notes, NOTE],
+        "methods": [name for name in exported if name in callable_],
+        "notes": [*choice.notes, *([_LOST.format(", ".join(lost))] if lost else []), NOTE],
     }
     return Build(FILE, tools=("torch",), details=details)
 
@@ -78,16 +83,10 @@ def copy_file(source: Source, out: Path) -> Build:
 def _trace(described: Described, place: Path) -> _Choice:
     traced = compiling.trace(described)
     _save(traced.module, place)
-    lost = compiling.exported_methods(described.source.module)
-    notes = [f"a trace keeps forward only; {', '.join(lost)} can't be called"] if lost else []
-    return _Choice("trace", "asked for", (*notes, *_doubts(traced.doubts)))
+    return _Choice("trace", "asked for", _doubts(traced.doubts))
 
 
 def _auto(described: Described, place: Path) -> _Choice:
-    module = described.source.module
-    if methods := compiling.exported_methods(module):
-        _save(compiling.script(module), place)
-        return _scripted(f"a trace would lose its methods {', '.join(methods)}")
     try:
         wanted = probe.reference(described)
     except ReferenceError as error:  # the user has turned the gate off, which would have said the same
@@ -144,4 +143,12 @@ def _doubts(places: tuple[str, ...]) -> tuple[str, ...]:
 
 def _save(module: Any, place: Path) -> None:
     with quiet():
-        module.save(str(place))
+        try:
+            module.save(str(place))
+        except RuntimeError as error:
+            if is_disk_error(error):
+                raise
+            raise ConversionError(
+                f"PyTorch compiled the model and can't save it: {first_line(error)}",
+                "does a parameter of type Tensor have the default None? Annotate it as Optional[Tensor]",
+            ) from error

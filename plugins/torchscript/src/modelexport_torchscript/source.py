@@ -49,6 +49,7 @@ def load(ref: str, options: LoadOptions) -> Source | None:
             f"declare them: {' '.join(declarations)}",
         )
     specs = unify_dims([TensorSpec.parse(text) for text in options.inputs])
+    session.takes_names(module, [spec.name for spec in specs])
     kept = Kept(path, specs)
     return Source(inputs=specs, format="torchscript", path=path, reference=kept, state=kept)
 
