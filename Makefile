@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 BIN = $(VENV)/bin
-DISTRIBUTIONS = core plugins/onnx plugins/transformers
+DISTRIBUTIONS = core plugins/onnx plugins/torchscript plugins/transformers
 READY = $(VENV)/.ready
 
 .PHONY: setup demo test test-fast lint format bench clean
