@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DISTRIBUTIONS = core plugins/onnx plugins/torchscript plugins/transformers
 READY = $(VENV)/.ready
 
-.PHONY: setup demo test test-fast lint format bench clean
+.PHONY: setup demo test test-fast lint format bench coverage clean
 
 setup: $(READY)
 
@@ -42,6 +42,13 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py
+
+# every operator of PyTorch and sixty architectures, exported to ONNX and checked, in five to ten minutes
+coverage: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/coverage/operators.py --json build/coverage/operators.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/coverage/architectures.py --json build/coverage/architectures.json
+	$(BIN)/python tests/coverage/page.py build/coverage/operators.json build/coverage/architectures.json > build/coverage/page.md
+	mv build/coverage/page.md docs/reference/coverage.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
