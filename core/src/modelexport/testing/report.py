@@ -69,10 +69,11 @@ class Collector:
         name = re.sub(r"^test_", "", report.nodeid.rpartition("::")[2])
         if report.when != "call" and report.outcome == "passed":
             return
-        self.outcomes[name] = _outcome(report)
+        self.outcomes[name] = outcome_of(report)
 
 
-def _outcome(report: Any) -> str:
+def outcome_of(report: Any) -> str:
+    """How a test of the contract ended, from pytest's report: as in `Result.outcomes`."""
     if hasattr(report, "wasxfail"):
         return f"quirk: {report.wasxfail.removeprefix('reason: ')}"
     if report.outcome == "passed":
