@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DISTRIBUTIONS = core plugins/onnx plugins/torchscript plugins/transformers
 READY = $(VENV)/.ready
 
-.PHONY: setup demo test test-fast lint format bench coverage clean
+.PHONY: setup demo test test-fast lint format docs bench coverage clean
 
 setup: $(READY)
 
@@ -26,7 +26,7 @@ demo: setup
 # one thread a process: the models are small, and two test processes with two spinning threads each get in
 # each other's way
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	MX_REQUIRE=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -p docs.support
 
 test-fast: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'
@@ -39,6 +39,11 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# the pages made from the code, and the one made from the results of the compliance kit
+docs: setup
+	$(BIN)/python docs/generate.py
+	OMP_NUM_THREADS=1 $(BIN)/python docs/support.py
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py
