@@ -127,10 +127,11 @@ def in_turns(
     return statistics.median(a for a, _ in pairs), statistics.median(b - a for a, b in pairs)
 
 
-def session() -> None:
+def call() -> None:
     import modelexport as mx
     import numpy as np
     import onnxruntime
+    from modelexport_onnx import session
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "nets.py").write_text(TINY)
@@ -144,8 +145,10 @@ def session() -> None:
         print("\nsession's call against onnxruntime's own")
         for name, feed in feeds.items():
             artifact = mx.load(Path(folder) / f"{name}.onnx")
-            with mx.run(artifact.path) as own:
-                bare = onnxruntime.InferenceSession(artifact.entry_path, providers=["CPUExecutionProvider"])
+            # One runtime for both: two thread pools in one process would disturb each other.
+            bare = onnxruntime.InferenceSession(artifact.entry_path, providers=["CPUExecutionProvider"])
+            outputs = [spec.name for spec in artifact.outputs]
+            with mx.Session(session.caller(bare, outputs), artifact.inputs, artifact.outputs) as own:
                 calls, rounds = (2000, 60) if name == "tiny" else (3, 40)
 
                 def bare_call(bare: onnxruntime.InferenceSession = bare, feed: dict = feed) -> object:
@@ -160,7 +163,7 @@ def session() -> None:
                 )
 
 
-PARTS = {"command": command_line, "export": export, "session": session}
+PARTS = {"command": command_line, "export": export, "session": call}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:

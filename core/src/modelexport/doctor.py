@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import __version__, known, plugins
 from .errors import TargetError
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One plugin: `status` is ready, incomplete, broken, or not installed; `note` says why or how to fix it."""
 
     name: str
@@ -26,11 +24,10 @@ class Row:
     version: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return self._asdict()
 
 
-@dataclass(frozen=True)
-class Examination:
+class Examination(NamedTuple):
     environment: Mapping[str, str]
     targets: tuple[Row, ...]
     sources: tuple[Row, ...]
@@ -41,7 +38,10 @@ class Examination:
         return any(row.status == "broken" for row in (*self.targets, *self.sources, *self.extensions))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        rows = {
+            name: [row.to_json() for row in getattr(self, name)] for name in ("targets", "sources", "extensions")
+        }
+        return {"environment": dict(self.environment), **rows}
 
 
 def targets() -> tuple[Row, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from .errors import OptionError
 
@@ -62,8 +62,7 @@ def key_of(name: str) -> str:
     return name.replace("_", "-")
 
 
-@dataclass(frozen=True)
-class Described:
+class Described(NamedTuple):
     """One option as `-k help` shows it."""
 
     key: str

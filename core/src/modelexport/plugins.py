@@ -11,10 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -35,8 +34,7 @@ TARGETS, SOURCES, EXTENSIONS = "mx.targets", "mx.sources", "mx.extensions"
 VERBS = MappingProxyType({verb: f"mx_{verb}" for verb in ("export", "optimize", "quantize", "run", "benchmark")})
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One installed entry point, not imported yet. `rivals` are the distributions that claim its name."""
 
     name: str
@@ -55,8 +53,7 @@ class Entry:
         return f"{self.distribution} {self.version}"
 
 
-@dataclass(frozen=True)
-class Plugin:
+class Plugin(NamedTuple):
     """A loaded target: what it says about itself, and its hooks."""
 
     target: Target
