@@ -74,6 +74,18 @@ def nets():
 
 
 @pytest.fixture(scope="session")
+def artifact(tmp_path_factory):
+    """A good ONNX artifact with two inputs that share a dim; its source, two.py, is beside it."""
+    import modelexport
+
+    folder = tmp_path_factory.mktemp("good")
+    shutil.copy(HERE / "nets" / "two.py", folder)
+    inputs = ["x:float32[batch=1..8,4]", "ids:int64[batch=1..8,seq=1..6]=0..9"]
+    (made,) = modelexport.export(f"{folder / 'two.py'}:two", "onnx", folder, inputs=inputs)
+    return made.path
+
+
+@pytest.fixture(scope="session")
 def read_manifest():
     """manifest.json of an artifact, as it is on disk."""
     return lambda artifact: json.loads((Path(artifact) / "manifest.json").read_text(encoding="utf-8"))

@@ -74,35 +74,6 @@ def list_example():
     return nn.Linear(4, 3), ([torch.zeros(2, 4)],)
 '''
 
-TWO = """
-import torch
-from torch import nn
-
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table, self.line = nn.Embedding(10, 4), nn.Linear(4, 4)
-
-    def forward(self, x, ids):
-        return self.line(x) + self.table(ids).mean(1)
-
-
-def two():
-    torch.manual_seed(0)
-    return Two()
-"""
-
-
-@pytest.fixture(scope="session")
-def artifact(tmp_path_factory):
-    """A good ONNX artifact with two inputs that share a dim."""
-    folder = tmp_path_factory.mktemp("good")
-    (folder / "two.py").write_text(TWO)
-    inputs = ["x:float32[batch=1..8,4]", "ids:int64[batch=1..8,seq=1..6]=0..9"]
-    (made,) = modelexport.export(f"{folder / 'two.py'}:two", "onnx", folder, inputs=inputs)
-    return made.path
-
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, artifact):

@@ -14,35 +14,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 
-NET = """
-import torch
-from torch import nn
-
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table, self.line = nn.Embedding(10, 4), nn.Linear(4, 4)
-
-    def forward(self, x, ids):
-        return self.line(x) + self.table(ids).mean(1)
-
-
-def two():
-    torch.manual_seed(0)
-    return Two()
-"""
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    """Exported where PyTorch is."""
-    folder = tmp_path_factory.mktemp("exported")
-    (folder / "net.py").write_text(NET)
-    inputs = ["x:float32[batch=1..8,4]", "ids:int64[batch=1..8,seq=1..6]=0..9"]
-    (made,) = modelexport.export(f"{folder / 'net.py'}:two", "onnx", folder, inputs=inputs)
-    return made.path
-
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
@@ -103,7 +74,7 @@ def test_run_gives_the_outputs_of_pytorch(bare, artifact, tmp_path):
     done = bare("mx", "run", artifact, "--input", tmp_path / "in.npz", "--output", tmp_path / "out.npz")
     assert done.returncode == 0, done.stderr
     scope = {}
-    exec(NET, scope)
+    exec((artifact.parent / "two.py").read_text(), scope)
     with torch.no_grad():
         want = scope["two"]().eval()(torch.from_numpy(x), torch.from_numpy(ids)).numpy()
     assert np.abs(np.load(tmp_path / "out.npz")["output"] - want).max() <= 1e-6
@@ -120,7 +91,7 @@ def test_verify_runs_the_whole_gate(bare, artifact):
 
 
 def test_verify_with_a_source_says_that_it_needs_torch(bare, artifact):
-    done = bare("mx", "verify", artifact, "--source", artifact.parent / "net.py:two")
+    done = bare("mx", "verify", artifact, "--source", artifact.parent / "two.py:two")
     assert done.returncode == 4, done.stderr
     assert done.stderr.startswith("error: ")
     assert "torch" in done.stderr
@@ -140,7 +111,7 @@ def test_inspect_and_benchmark(bare, artifact):
 @pytest.mark.parametrize("target", ["onnx", "captured"])
 def test_export_names_the_line_that_installs_what_it_needs(bare, artifact, target, tmp_path):
     out = tmp_path / "out"
-    done = bare("mx", "export", f"{artifact.parent / 'net.py'}:two", "-t", target, "-o", out)
+    done = bare("mx", "export", f"{artifact.parent / 'two.py'}:two", "-t", target, "-o", out)
     assert done.returncode == 5, done.stderr
     error, hint = done.stderr.splitlines()
     assert error.startswith(f"error: to export, target '{target}' needs torch")

@@ -119,9 +119,8 @@ def _translate(error: Exception, captured: Captured, table: dict[Any, Any], opse
             missing = operators.find_unsupported(captured.program, table, opset)
     except Exception as second:  # noqa: BLE001  explaining must not hide the error it explains
         missing = []
-        error.add_note(f"listing unsupported operators failed as well: {second!r}") if hasattr(
-            error, "add_note"
-        ) else None
+        if hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"listing unsupported operators failed as well: {second!r}")
     if missing:
         listed = "; ".join(map(str, missing[:20])) + (
             f"; and {len(missing) - 20} more" if len(missing) > 20 else ""
