@@ -10,14 +10,13 @@ of the same shapes, since TorchScript compiles in its first ones.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import golden, parity, torchref
-from modelexport.errors import ConversionError, MxError, is_disk_error
+from modelexport import golden, parity, torchref, turns
+from modelexport.errors import MxError, is_disk_error
 from modelexport.golden import GoldenCase
 from modelexport.plugins import first_line
 from modelexport.types import Artifact, Build, Session
@@ -30,18 +29,6 @@ if TYPE_CHECKING:
     from . import OptimizeOptions
 
 METHODS = ("freeze", "optimize_for_inference")
-
-#: calls of each model at each shape before the first that is timed
-WARMUP = 5
-
-#: turns that the models take; the best of each counts, since what makes a turn slower is the machine
-TURNS = 15
-
-#: seconds of one call above which three turns must do
-SLOW = 0.3
-
-#: seconds of one model's turn, unless one call takes longer
-TURN_SECONDS = 0.03
 
 
 @dataclass
@@ -66,7 +53,8 @@ def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
     asked = {"auto": METHODS, "none": ()}.get(options.method, (options.method,))
     reference = golden.load(artifact.golden)
     trials = {method: _rewrite(method, artifact, out / f"{method}.pt") for method in asked}
-    _measure(artifact, [trial for trial in trials.values() if not trial.refused], _cases_to_time(reference.cases))
+    runnable = [trial for trial in trials.values() if not trial.refused]
+    _measure(artifact, runnable, turns.cases_to_time(reference.cases))
     kept = _choose(trials, artifact, reference)
     chosen = trials[kept].file if kept is not None else None
     shutil.copyfile(chosen or artifact.entry_path, out / FILE)
@@ -130,7 +118,7 @@ def _measure(artifact: Artifact, trials: Sequence[_Trial], cases: Sequence[Golde
     for case in cases:
         with torch.inference_mode():
             first = _call(as_it_is, base, artifact, case)
-            ratios = _ratios([first, *(_call(trial.run, base, artifact, case) for trial in trials)])
+            ratios = turns.latency_ratios([first, *(_call(trial.run, base, artifact, case) for trial in trials)])
         for trial, ratio in zip(trials, ratios, strict=True):
             trial.ratios[case.name] = round(ratio, 3)
 
@@ -145,35 +133,6 @@ def _call(run: Any, module: Any, artifact: Artifact, case: GoldenCase) -> Callab
     if session.takes_names(module, list(tensors)):
         return lambda: run(**tensors)
     return lambda: run(*tensors.values())
-
-
-def _ratios(calls: Sequence[Callable[[], Any]]) -> list[float]:
-    """Latency of every call but the first, relative to the first's."""
-    guesses = [min(_seconds(call, 1) for _ in range(WARMUP)) for call in calls]
-    counts = [max(1, min(1000, int(TURN_SECONDS / max(guess, 1e-7)))) for guess in guesses]
-    turns = [
-        [_seconds(call, count) / count for call, count in zip(calls, counts, strict=True)]
-        for _ in range(TURNS if max(guesses) < SLOW else 3)
-    ]
-    first, *others = (min(own) for own in zip(*turns, strict=True))
-    return [other / first for other in others]
-
-
-def _seconds(call: Callable[[], Any], count: int) -> float:
-    begun = time.perf_counter()
-    for _ in range(count):
-        call()
-    return time.perf_counter() - begun
-
-
-def _cases_to_time(cases: Sequence[GoldenCase]) -> list[GoldenCase]:
-    """The example or the middle sizes, and the largest inputs there are."""
-    if not cases:
-        raise ConversionError("the artifact's golden data holds no cases to time", "export the model again")
-    by_name = {case.name: case for case in cases}
-    usual = by_name.get("example") or by_name.get("middle") or cases[0]
-    largest = max(cases, key=lambda case: sum(array.size for array in case.inputs.values()))
-    return list({id(case): case for case in (usual, largest)}.values())
 
 
 def _said(method: str, trial: _Trial, kept: str | None) -> str:
