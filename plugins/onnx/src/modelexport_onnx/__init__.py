@@ -4,6 +4,10 @@ export.py      captured program → model.onnx
 operators.py   which operators have no ONNX translation, and the user's own translations
 session.py     model.onnx → Session
 source.py      an existing .onnx file as a source
+optimize.py    candidates, measured: the fastest equivalent is kept
+fusions.py     simplification, and the fusions that make the candidates
+halves.py      float32 → float16 or bfloat16
+modelfile.py   files: weights inside or beside, above what one protobuf holds
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 #: a `register` a user's module calls to teach the exporter an operator; see docs/how-to/custom-operators.md
-__all__ = ["ExportOptions", "RunOptions", "register"]
+__all__ = ["ExportOptions", "OptimizeOptions", "RunOptions", "register"]
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,37 @@ class RunOptions:
     custom_ops: str | None = option(None, "shared library with custom operator kernels")
 
 
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """Options of `mx optimize` for ONNX artifacts."""
+
+    level: Literal["basic", "extended", "all"] = option(
+        "all",
+        "basic: simplify and fold constants; extended: also fuse attention, LayerNorm, GELU for ONNX Runtime; "
+        "all: also with ONNX Runtime's own optimizer for transformers",
+    )
+    precision: Literal["float32", "float16", "bfloat16"] = option(
+        "float32", "compute in half precision, but for nodes that can't; inputs and outputs stay as they are"
+    )
+    target_device: Literal["cpu", "cuda"] = option("cpu", "the device to optimize and measure for")
+    keep_slower: bool = option(False, "keep what was asked even where it is measured to be slower")
+
+
 @hookimpl
 def mx_target() -> Target:
     return Target(
         name="onnx",
         summary="ONNX, run by ONNX Runtime (CPU, CUDA and other providers)",
         consumes=("captured",),
-        options={"export": ExportOptions, "run": RunOptions},
-        needs={"export": ("torch", "onnx", "onnxscript"), "run": ("onnxruntime",)},
+        options={"export": ExportOptions, "optimize": OptimizeOptions, "run": RunOptions},
+        needs={
+            "export": ("torch", "onnx", "onnxscript"),
+            "optimize": ("onnx", "onnxscript", "onnxslim", "onnxruntime"),
+            "run": ("onnxruntime",),
+        },
         install={
             "export": "pip install 'modelexport-onnx[export]'",
+            "optimize": "pip install 'modelexport-onnx[optimize]'",
             "run": "pip install onnxruntime",
         },
     )
@@ -74,6 +99,13 @@ def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> B
     if isinstance(source, Source):
         return export.copy_file(source, out)
     return export.export(source, out, options)
+
+
+@hookimpl
+def mx_optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
+    from . import optimize
+
+    return optimize.optimize(artifact, out, options)
 
 
 @hookimpl
