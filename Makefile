@@ -6,7 +6,9 @@ BIN = $(VENV)/bin
 DISTRIBUTIONS = core plugins/onnx plugins/torchscript plugins/transformers
 READY = $(VENV)/.ready
 
-.PHONY: setup demo test test-fast lint format docs bench coverage clean
+OPTIMUM = build/peers/optimum/.ready
+
+.PHONY: setup demo test test-fast lint format docs bench bench-optimum coverage clean
 
 setup: $(READY)
 
@@ -47,6 +49,16 @@ docs: setup
 
 bench: setup
 	$(BIN)/python benchmarks/overhead.py
+
+# beside Hugging Face Optimum, which wants an older transformers and so an environment of its own
+bench-optimum: setup $(OPTIMUM)
+	$(BIN)/python benchmarks/beside_optimum.py --json build/peers/optimum.json
+
+$(OPTIMUM): benchmarks/peers/optimum.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -q torch==2.13.0
+	$(@D)/bin/python -m pip install -q -r benchmarks/peers/optimum.txt
+	touch $@
 
 # every operator of PyTorch and sixty architectures, exported to ONNX and checked, in five to ten minutes
 coverage: setup
