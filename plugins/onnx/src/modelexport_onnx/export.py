@@ -8,7 +8,6 @@ seen in the file is left to the parity gate.
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +16,14 @@ from modelexport.errors import ConversionError, OptionError, is_disk_error
 from modelexport.plugins import first_line
 from modelexport.types import Build, Captured, Source
 
-from . import operators
+from . import modelfile, operators
+from .modelfile import FILE, INLINE_BYTES
 
 if TYPE_CHECKING:
     from . import ExportOptions
 
 #: the opsets torch.onnx writes as asked (2.13)
 OLDEST, NEWEST = 18, 25
-
-#: above this, weights go to a file of their own: a protobuf message ends at 2 GiB
-INLINE_BYTES = 1_800_000_000
-
-FILE = "model.onnx"
 
 
 def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
@@ -54,27 +49,9 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
 
 def copy_file(source: Source, out: Path) -> Build:
     """Carry an existing .onnx file, with its external data, into `out`."""
-    import onnx
-
     assert source.path is not None
-    shutil.copyfile(source.path, out / FILE)
-    for name in _external_files(onnx.load(source.path, load_external_data=False)):
-        place = out / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.path.parent / name, place)
+    modelfile.copy(source.path, out)
     return Build(FILE, tools=("onnx",))
-
-
-def _external_files(model: Any) -> set[str]:
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
-    names = {ExternalDataInfo(t).location for t in model.graph.initializer if uses_external_data(t)}
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ConversionError(
-                f"the model keeps weights at {name!r}, outside its folder", "don't use this file"
-            )
-    return names
 
 
 def _refuse_complex(captured: Captured) -> None:
