@@ -30,6 +30,7 @@ MODULES: dict[str, str] = {
     "safetensors": "pip install 'modelexport[export]'",
     "tokenizers": "pip install 'modelexport[text]'",
     "PIL": "pip install 'modelexport[image]'",
+    "datasets": "pip install 'modelexport[datasets]'",
 }
 
 #: how to export a model whose control flow depends on the data, without changing it

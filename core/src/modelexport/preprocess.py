@@ -56,14 +56,15 @@ TOP = 5
 # --------------------------------------------------------------------------------------- texts
 
 
-def text_inputs(artifact: Artifact, texts: Sequence[Text]) -> Arrays:
+def text_inputs(artifact: Artifact, texts: Sequence[Text], width: int = 0, tokenizer: Any = None) -> Arrays:
     """The inputs that `texts` make, one row a text: cut to the longest the model takes, padded to the longest.
 
+    They are padded to `width` tokens at least. `tokenizer` is what `load_tokenizer` gave, for who calls often.
     Raises InputError when the artifact carries no tokenizer, or does not take as many texts or lengths.
     """
     import numpy as np
 
-    settings = _section(artifact, "text", "tokenizer")
+    settings = section(artifact, "text", "tokenizer")
     fields: Mapping[str, str] = settings["inputs"]
     specs = {spec.name: spec for spec in artifact.inputs}
     if strangers := [name for name in specs if name not in fields]:
@@ -73,9 +74,10 @@ def text_inputs(artifact: Artifact, texts: Sequence[Text]) -> Arrays:
         )
     first = next(iter(specs.values()))
     _check_rows(first.shape[0], len(texts), "text")
-    encodings = _encode(artifact, settings, texts, _longest(settings, first.shape[-1]))
+    tokenizer = load_tokenizer(artifact) if tokenizer is None else tokenizer
+    encodings = _encode(tokenizer, settings, texts, _longest(settings, first.shape[-1]))
     lengths = [len(encoding.ids) for encoding in encodings]
-    width = _padded(max(lengths), first.shape[-1])
+    width = _padded(max(width, *lengths), first.shape[-1])
     if settings["pad_id"] is None and set(lengths) != {width}:
         raise InputError(
             f"texts of {min(lengths)} to {max(lengths)} tokens would have to be padded to {width}, and this "
@@ -109,10 +111,7 @@ def _padded(length: int, size: int | Dim) -> int:
     return -(-max(length, size.min) // size.multiple) * size.multiple
 
 
-def _encode(
-    artifact: Artifact, settings: Mapping[str, Any], texts: Sequence[Text], longest: int | None
-) -> list[Any]:
-    tokenizer = _tokenizer(artifact, settings)
+def _encode(tokenizer: Any, settings: Mapping[str, Any], texts: Sequence[Text], longest: int | None) -> list[Any]:
     if longest is not None:
         tokenizer.enable_truncation(longest, direction=settings.get("truncation_side", "right"))
     if settings.get("lowercase"):
@@ -120,8 +119,12 @@ def _encode(
     return list(tokenizer.encode_batch(list(texts)))
 
 
-def _tokenizer(artifact: Artifact, settings: Mapping[str, Any]) -> Any:
-    """The artifact's tokenizer, with the padding and truncation that its file may ask for switched off."""
+def load_tokenizer(artifact: Artifact) -> Any:
+    """The artifact's tokenizer, with the padding and truncation that its file may ask for switched off.
+
+    Raises InputError when it carries none, ArtifactError when the file can't be read.
+    """
+    settings = section(artifact, "text", "tokenizer")
     _need("tokenizers", "reading text")
     from tokenizers import Tokenizer
 
@@ -141,22 +144,24 @@ def _tokenizer(artifact: Artifact, settings: Mapping[str, Any]) -> Any:
 # --------------------------------------------------------------------------------------- images
 
 
-def image_inputs(artifact: Artifact, paths: Sequence[Path]) -> Arrays:
-    """The input that the images at `paths` make, one row an image.
+def image_inputs(artifact: Artifact, images: Sequence[Path | Any]) -> Arrays:
+    """The input that `images` make, one row an image: paths, or Pillow images.
 
     Raises InputError when the artifact doesn't say how, or an image is missing or damaged.
     """
     import numpy as np
 
-    settings = _section(artifact, "image", "image preprocessing")
+    settings = section(artifact, "image", "image preprocessing")
     spec = next((spec for spec in artifact.inputs if spec.name == settings["input"]), None)
     if spec is None or len(artifact.inputs) != 1:
         raise InputError(
             f"inputs {', '.join(s.name for s in artifact.inputs)} can't be made from images alone",
             "give them as arrays with --input",
         )
-    _check_rows(spec.shape[0], len(paths), "image")
-    rows = [pixels(_open(path), settings) for path in paths]
+    _check_rows(spec.shape[0], len(images), "image")
+    rows = [pixels(_open(image) if isinstance(image, Path) else image, settings) for image in images]
+    if len(shapes := {row.shape for row in rows}) > 1:
+        raise InputError(f"the images make rows of different shapes: {sorted(shapes)}", "give images of one size")
     return {spec.name: cases.cast(np.stack(rows), spec.dtype)}
 
 
@@ -255,7 +260,7 @@ def _encodings(artifact: Artifact, texts: Sequence[Text] | None) -> list[Any] | 
     settings = artifact.processing.get("text")
     if not texts or not settings or not artifact.inputs:
         return None
-    return _encode(artifact, settings, texts, _longest(settings, artifact.inputs[0].shape[-1]))
+    return _encode(load_tokenizer(artifact), settings, texts, _longest(settings, artifact.inputs[0].shape[-1]))
 
 
 def _padding(artifact: Artifact) -> str:
@@ -325,7 +330,7 @@ def _fillings(artifact: Artifact, logits: Array, encodings: list[Any]) -> list[s
     import numpy as np
 
     settings = artifact.processing["text"]
-    mask, tokenizer = settings.get("mask_token"), _tokenizer(artifact, settings)
+    mask, tokenizer = settings.get("mask_token"), load_tokenizer(artifact)
     lines = []
     for index, (row, encoding) in enumerate(zip(logits.astype(np.float64), encodings, strict=True)):
         offset = _offset(len(row), encoding.tokens, _padding(artifact))
@@ -371,10 +376,11 @@ def _label(labels: Sequence[str] | None, index: int) -> str:
 # --------------------------------------------------------------------------------------- checks
 
 
-def _section(artifact: Artifact, name: str, what: str) -> Mapping[str, Any]:
-    section = artifact.processing.get(name)
-    if isinstance(section, Mapping):
-        return section
+def section(artifact: Artifact, name: str, what: str) -> Mapping[str, Any]:
+    """A section of the artifact's `processing`. Raises InputError, which calls it `what`, when it has none."""
+    found = artifact.processing.get(name)
+    if isinstance(found, Mapping):
+        return found
     reason = artifact.processing.get("left_out", {}).get(name)
     raise InputError(f"this artifact carries no {what}" + (f": {reason}" if reason else ""), "give --input")
 

@@ -36,11 +36,9 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     if not isinstance(ref, (str, os.PathLike)):
         return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
     text = os.fspath(ref)
-    location, separator, attribute = text.rpartition(":")
-    if separator and location.endswith(".py"):
-        return _finish(_from_factory(_import_file(Path(location)), attribute, text), text, attribute, options)
-    if separator and _DOTTED.fullmatch(location):
-        return _finish(_from_factory(_import_module(location), attribute, text), text, attribute, options)
+    attribute = text.rpartition(":")[2]
+    if names_object(text):
+        return _finish(_from_factory(import_object(text), attribute), text, attribute, options)
     path = Path(text)
     if path.suffix == ".pt2":
         return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
@@ -146,7 +144,16 @@ def _import_module(name: str) -> Any:
     return _guarded(lambda: importlib.import_module(name), f"importing {name}")
 
 
-def _from_factory(module: Any, attribute: str, ref: str) -> Source:
+def names_object(ref: str) -> bool:
+    """Whether `ref` reads `file.py:name` or `package.module:name`."""
+    location, separator, _ = ref.rpartition(":")
+    return bool(separator) and (location.endswith(".py") or _DOTTED.fullmatch(location) is not None)
+
+
+def import_object(ref: str) -> Any:
+    """What `file.py:name` or `package.module:name` names in the user's code. Raises SourceError."""
+    location, _, attribute = ref.rpartition(":")
+    module = _import_file(Path(location)) if location.endswith(".py") else _import_module(location)
     if not hasattr(module, attribute):
         import difflib
 
@@ -154,7 +161,10 @@ def _from_factory(module: Any, attribute: str, ref: str) -> Source:
         close = difflib.get_close_matches(attribute, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(names)) or 'no functions'}"
         raise SourceError(f"{ref}: there is no {attribute!r} in it", hint)
-    value = getattr(module, attribute)
+    return getattr(module, attribute)
+
+
+def _from_factory(value: Any, attribute: str) -> Source:
     if callable(value) and not _is_module(value):
         value = _guarded(value, f"calling {attribute}()")
     return _from_value(value, f"{attribute}()")
@@ -171,7 +181,7 @@ def _guarded(call: Callable[[], Any], doing: str) -> Any:
         at = f" at {where}" if where else ""
         raise SourceError(
             f"{doing} raised {type(error).__name__}{at}: {plugins.first_line(error)}",
-            "the model's own code failed; --debug shows the whole trace",
+            "the code itself failed; --debug shows the whole trace",
         ) from error
 
 
@@ -313,4 +323,14 @@ def fixed(specs: Sequence[TensorSpec]) -> bool:
     return not any(isinstance(size, Dim) for spec in specs for size in spec.shape)
 
 
-__all__ = ["CaptureError", "Described", "describe", "fixed", "import_user_module", "resolve", "user_frame"]
+__all__ = [
+    "CaptureError",
+    "Described",
+    "describe",
+    "fixed",
+    "import_object",
+    "import_user_module",
+    "names_object",
+    "resolve",
+    "user_frame",
+]
