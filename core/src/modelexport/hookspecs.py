@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from .accuracy import Goal
+    from .calibration import Calibration
     from .types import Arrays, Artifact, Build, Captured, LoadOptions, Session, Source, Target
 
 PROJECT = "mx"
@@ -49,8 +51,16 @@ def mx_optimize(artifact: Artifact, out: Path, options: Any) -> Build:  # type: 
 
 
 @hookspec(firstresult=True)
-def mx_quantize(artifact: Artifact, out: Path, options: Any) -> Build:  # type: ignore[empty-body]
-    """Write `artifact` at a lower precision into `out`; `Build.precision` picks its parity budget."""
+def mx_quantize(  # type: ignore[empty-body]
+    artifact: Artifact, out: Path, options: Any, calibration: Calibration | None, goal: Goal | None
+) -> Build:
+    """Write `artifact` at a lower precision into `out`; `Build.precision` picks its parity budget.
+
+    `calibration` holds the user's real inputs, where there are any; `goal` scores a Session on a candidate, and
+    says how much less than the artifact's own the score may be. A plugin that can look for the configuration
+    that meets the goal does; core measures the result in any case. `Build.details["quantization"]` is a
+    `modelexport.quantization.Report` as JSON.
+    """
 
 
 @hookspec(firstresult=True)
