@@ -30,6 +30,13 @@ def load(path: Path) -> Any:
         ) from error
 
 
+def load_graph(path: Path) -> Any:
+    """The `onnx.ModelProto` without the weights that lie beside it."""
+    import onnx
+
+    return onnx.load(str(path), load_external_data=False)
+
+
 def save(model: Any, path: Path) -> None:
     """Write an `onnx.ModelProto`, with `NAME.data` beside it where needed. The model stays as it is."""
     if weight_bytes(model) <= INLINE_BYTES:
@@ -46,10 +53,8 @@ def copy(path: Path, out: Path) -> None:
 
     Raises ConversionError when the external data lies outside the model's folder.
     """
-    import onnx
-
     shutil.copyfile(path, out / FILE)
-    for name in _external_files(onnx.load(str(path), load_external_data=False)):
+    for name in _external_files(load_graph(path)):
         place = out / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path.parent / name, place)
@@ -57,9 +62,7 @@ def copy(path: Path, out: Path) -> None:
 
 def size(path: Path) -> int:
     """Bytes of a model's file and its external data."""
-    import onnx
-
-    names = _external_files(onnx.load(str(path), load_external_data=False))
+    names = _external_files(load_graph(path))
     return path.stat().st_size + sum((path.parent / name).stat().st_size for name in names)
 
 

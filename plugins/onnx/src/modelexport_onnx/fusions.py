@@ -1,0 +1,85 @@
+"""Rewriting a graph into one that computes the same in fewer operators.
+
+`simplify` is onnxslim's work. `fuse` is onnxscript's, whose patterns are made for what torch.onnx writes: it turns
+decomposed attention with any mask into ONNX Runtime's Attention. `fuse_further` is ONNX Runtime's own optimizer,
+whose patterns are older graphs'. Each may fail on a graph that it doesn't expect, so the caller decides what
+that means; and none is trusted: what they return is compared and timed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from modelexport.capture import quiet
+
+#: operators whose presence makes a graph a transformer for ONNX Runtime's optimizer
+_NORMALIZATIONS = {"LayerNormalization", "SkipLayerNormalization", "ReduceMean"}
+_ATTENTIONS = {"Softmax", "Attention", "MultiHeadAttention"}
+
+
+def simplify(model: Any) -> Any:
+    """Fold constants, remove what changes nothing or is computed twice."""
+    import onnxslim
+
+    with _silence():
+        return onnxslim.slim(_copy(model))
+
+
+def fuse(model: Any) -> Any:
+    """Fuse attention, LayerNorm with the sum before it, and GELU with its bias into ONNX Runtime's operators.
+
+    Heads and sizes come from the graph's own shapes, so batch and sequence stay dynamic.
+    """
+    import onnx_ir
+    from onnxscript.rewriter.ort_fusions import optimize_for_ort
+
+    with _silence():
+        fused, _ = optimize_for_ort(onnx_ir.from_proto(model))
+        return onnx_ir.to_proto(fused)
+
+
+def fuse_further(model: Any) -> Any | None:
+    """What ONNX Runtime's optimizer for transformers makes of the model; None when it finds nothing to do."""
+    counts = operators(model)
+    if not (_NORMALIZATIONS & set(counts) and _ATTENTIONS & set(counts)):
+        return None
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    options = FusionOptions("bert")
+    options.use_raw_attention_mask(True)  # otherwise a mask becomes lengths, which assumes padding at the end
+    with _silence():
+        fused = optimizer.optimize_model(
+            _copy(model), "bert", num_heads=0, hidden_size=0, optimization_options=options, opt_level=0
+        ).model
+    return fused if operators(fused) != counts else None
+
+
+def operators(model: Any) -> dict[str, int]:
+    """How many nodes of each operator the main graph has, by name."""
+    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+
+
+def fused_operators(before: Any, after: Any) -> dict[str, int]:
+    """ONNX Runtime's own operators that `after` has and `before` had not, the most frequent first."""
+
+    def own(model: Any) -> Counter[str]:
+        return Counter(node.op_type for node in model.graph.node if node.domain == "com.microsoft")
+
+    return dict((own(after) - own(before)).most_common())
+
+
+def _copy(model: Any) -> Any:
+    copied = type(model)()
+    copied.CopyFrom(model)
+    return copied
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    with quiet("onnxslim", "onnxscript", "onnx_ir", "onnxruntime.transformers"), redirect_stdout(io.StringIO()):
+        yield
