@@ -830,7 +830,7 @@ def test_an_iterable_that_dwindles():
             return iter([np.zeros(3, "f4")] * self.left)
 
     found = open_calibration(ONE, Dwindling())
-    count = len(list(found))
+    count = len(found)
     with pytest.raises(InputError, match=f"gave {count - 1} samples, and {count} before"):
         list(found)
 
