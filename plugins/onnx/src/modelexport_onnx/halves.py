@@ -4,8 +4,8 @@ A node stays in float32 when ONNX Runtime's schema of its operator does not take
 reads a number too large for it. The first is looked up, the second measured by running the golden data through
 the float32 model. Infinities are the same in every dtype, so a mask of -inf keeps nothing; one of -3.4e38 does.
 
-ONNX Runtime's own converter (`onnxruntime.transformers.float16`) is not used: two nodes kept in float32 that read one
-tensor, or one node that reads it twice, make it write an invalid model (1.31), it needs shapes that ONNX can't
+ONNX Runtime's own converter (`onnxruntime.transformers.float16`) is not used: two nodes kept in float32 that read
+one tensor, or one node that reads it twice, make it write an invalid model (1.31), it needs shapes that ONNX can't
 infer through fused operators, and it knows no bfloat16.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from modelexport.errors import ConversionError, is_disk_error
+from modelexport.errors import ConversionError, OptionError, is_disk_error
 from modelexport.golden import GoldenCase
 from modelexport.plugins import first_line
 
@@ -28,6 +28,16 @@ Half = Literal["float16", "bfloat16"]
 #: the largest finite number
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 
+#: constants below this say "never"; nothing is computed with them
+_NEVER = -1e30
+
+#: what may lie between such a constant and the softmax that makes zero of it
+_MASKING = {"Where", "Mul", "Add", "Expand", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Slice", "Cast"}
+_SOFTMAX = {"Softmax", "Attention", "MultiHeadAttention"}
+
+#: a model that computes none of these in half precision has gained nothing but casts
+_HEAVY = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", *_SOFTMAX} - {"Softmax"}
+
 #: their scales and zero points are what a quantizer chose
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
@@ -35,16 +45,20 @@ _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 _TYPED = {"Cast", "ConstantOfShape"}
 
 
-def convert(model: Any, dtype: Half, cases: Sequence[GoldenCase]) -> tuple[Any, dict[str, str]]:
+def convert(
+    model: Any, dtype: Half, cases: Sequence[GoldenCase], provider: str = "CPUExecutionProvider"
+) -> tuple[Any, dict[str, str]]:
     """A copy of an `onnx.ModelProto` that computes in `dtype`, and why each node kept in float32 is.
 
-    `kept` goes from a node's name to the reason. Raises ConversionError when ONNX Runtime can't run the float32
-    model on `cases`, or when no node takes the dtype.
+    The second goes from a node's name to the reason. Raises ConversionError when ONNX Runtime can't run the
+    float32 model on `cases`, OptionError when `provider` can't compute matrix products in `dtype`, or no operator
+    takes it.
     """
     copied = type(model)()
     copied.CopyFrom(model)
     _lift_constants(copied)
     _name_nodes(copied)
+    _soften_masks(copied, dtype)
     try:
         types = _types(copied)
         peaks = _peaks(copied, types, cases)
@@ -56,29 +70,12 @@ def convert(model: Any, dtype: Half, cases: Sequence[GoldenCase]) -> tuple[Any, 
             "leave precision=float32",
         ) from error
     plan = _plan(copied, dtype, types, peaks)
+    if dtype == "bfloat16":
+        _keep_without_kernel(copied, plan, dtype, provider)
     if not plan.ports:
-        raise ConversionError(f"no operator of the model takes {dtype}", "leave precision=float32")
+        raise OptionError(f"no operator of the model takes {dtype}", "leave precision=float32")
     _rewrite(copied, dtype, types, plan.ports)
     return copied, plan.kept
-
-
-def without_kernel(model: Any, dtype: Half, provider: str) -> list[str] | None:
-    """Operators that would compute in `dtype` for which a provider has no kernel; None if it isn't in this build."""
-    from onnxruntime.capi import _pybind_state
-
-    kernels = [k for k in _pybind_state.get_all_opkernel_def() if k.provider == provider]
-    if not kernels:
-        return None
-    types = _types(model)
-    wanted = f"tensor({dtype})"
-    able = {(k.domain, k.op_name) for k in kernels if any(wanted in v for v in k.type_constraints.values())}
-    uses = {
-        node.op_type
-        for node in model.graph.node
-        if (node.domain, node.op_type) not in able
-        and any(types.get(name) == wanted for name in [*node.input, *node.output])
-    }
-    return sorted(uses - {"Cast"})
 
 
 # --------------------------------------------------------------------------------------- what is in the graph
@@ -111,6 +108,44 @@ def _name_nodes(model: Any) -> None:
         if not node.name or node.name in seen:
             node.name = f"{node.name or node.op_type}_{index}"
         seen.add(node.name)
+
+
+def _soften_masks(model: Any, dtype: Half) -> None:
+    """Bring constants such as -3.4e38 into the dtype's range where all that becomes of them is a softmax's zero.
+
+    To half its lowest number, so that a score added to it does not overflow either.
+    """
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in [*node.input, *_reads_in_subgraphs(node)]:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in model.graph.output}
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or max(tensor.dims, default=1) > 1:
+            continue
+        value = numpy_helper.to_array(tensor)
+        if (value < _NEVER).all() and np.isfinite(value).all() and _only_masks(tensor.name, readers, outputs):
+            lowest = np.full_like(value, -LARGEST[dtype] / 2)
+            tensor.CopyFrom(numpy_helper.from_array(lowest, tensor.name))
+
+
+def _only_masks(name: str, readers: Mapping[str, Sequence[Any]], outputs: set[str]) -> bool:
+    pending, seen = [name], {name}
+    while pending:
+        current = pending.pop()
+        if current in outputs or not readers.get(current):
+            return False
+        for node in readers[current]:
+            if node.op_type in _SOFTMAX:
+                continue
+            if node.op_type not in _MASKING:
+                return False
+            pending += [out for out in node.output if out not in seen]
+            seen.update(node.output)
+    return True
 
 
 def _types(model: Any) -> dict[str, str]:
@@ -213,10 +248,12 @@ class _Plan:
 def _plan(model: Any, dtype: Half, types: Mapping[str, str], peaks: Mapping[str, float]) -> _Plan:
     plan = _Plan()
     schemas = _schemas(model)
+    used = {name for node in model.graph.node for name in [*node.input, *_reads_in_subgraphs(node)]}
+    used.update(value.name for value in model.graph.output)
     for node in model.graph.node:
         if not any(_is_float(types, name) for name in [*node.input, *node.output]):
             continue
-        ports = _ports(node, dtype, types, schemas.get((node.domain, node.op_type)))
+        ports = _ports(node, dtype, types, schemas.get((node.domain, node.op_type)), used)
         reason = ports if isinstance(ports, str) else _overflow(node, dtype, types, peaks)
         if reason:
             plan.kept[node.name] = reason
@@ -233,7 +270,9 @@ def _overflow(node: Any, dtype: Half, types: Mapping[str, str], peaks: Mapping[s
     return ""
 
 
-def _ports(node: Any, dtype: Half, types: Mapping[str, str], schema: Any) -> tuple[set[int], set[int]] | str:
+def _ports(
+    node: Any, dtype: Half, types: Mapping[str, str], schema: Any, used: set[str]
+) -> tuple[set[int], set[int]] | str:
     """The places that become half, or why the node stays as it is."""
     if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
         return f"{node.op_type} holds a graph of its own"
@@ -242,7 +281,8 @@ def _ports(node: Any, dtype: Half, types: Mapping[str, str], schema: Any) -> tup
     if schema is None or node.op_type in _QUANTIZERS:
         return f"{node.op_type} is not known to take {dtype}" if schema is None else f"{node.op_type} keeps scales"
     inputs = {i: v for i, v in _variables(schema.inputs, node.input).items() if _is_float(types, node.input[i])}
-    outputs = {i: v for i, v in _variables(schema.outputs, node.output).items() if _is_float(types, node.output[i])}
+    given = {i: v for i, v in _variables(schema.outputs, node.output).items() if _is_float(types, node.output[i])}
+    outputs = {i: v for i, v in given.items() if node.output[i] in used}
     able = {c.type_param_str for c in schema.type_constraints if f"tensor({dtype})" in c.allowed_type_strs}
     bound = set(inputs.values()) if node.op_type not in _TYPED else able
     ins = {place for place, variable in inputs.items() if variable in able}
@@ -250,6 +290,31 @@ def _ports(node: Any, dtype: Half, types: Mapping[str, str], schema: Any) -> tup
     if node.op_type not in _TYPED and len(outs) < len(outputs):
         return f"ONNX Runtime's {node.op_type} does not give {dtype}"
     return (ins, outs) if ins or outs else f"ONNX Runtime's {node.op_type} does not take {dtype}"
+
+
+def _keep_without_kernel(model: Any, plan: _Plan, dtype: Half, provider: str) -> None:
+    """Keep what the provider has no kernel for: ONNX Runtime itself puts casts around float16 nodes only.
+
+    Only providers of this build can be asked. Raises OptionError when no matrix product is left.
+    """
+    from onnxruntime.capi import _pybind_state
+
+    kernels = [kernel for kernel in _pybind_state.get_all_opkernel_def() if kernel.provider == provider]
+    if not kernels:
+        return
+    wanted = f"tensor({dtype})"
+    able = {(k.domain, k.op_name) for k in kernels if any(wanted in v for v in k.type_constraints.values())}
+    nodes = [node for node in model.graph.node if node.name in plan.ports]
+    lacking = [node for node in nodes if (node.domain, node.op_type) not in able]
+    if not any(node.op_type in _HEAVY for node in nodes if node not in lacking):
+        raise OptionError(
+            f"ONNX Runtime's {provider} has no {dtype} kernels for "
+            f"{', '.join(sorted({node.op_type for node in lacking}))}",
+            "give -k precision=float16, or -k target-device=cuda",
+        )
+    for node in lacking:
+        del plan.ports[node.name]
+        plan.kept[node.name] = f"{provider} has no {dtype} kernel of {node.op_type}"
 
 
 def _variables(formal: Sequence[Any], names: Sequence[str]) -> dict[int, str]:
@@ -276,8 +341,10 @@ def _schemas(model: Any) -> dict[tuple[str, str], Any]:
 # --------------------------------------------------------------------------------------- rewriting
 
 
-def _rewrite(model: Any, dtype: Half, types: Mapping[str, str], ports: Mapping[str, tuple[set[int], set[int]]]) -> None:
-    """A tensor's name goes on meaning float32; its half has a name of its own, and a Cast is where it is needed."""
+def _rewrite(
+    model: Any, dtype: Half, types: Mapping[str, str], ports: Mapping[str, tuple[set[int], set[int]]]
+) -> None:
+    """A tensor keeps its name in float32, its half gets another; a Cast stands where one is needed."""
     from onnx import TensorProto, helper
 
     code = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}[dtype]

@@ -1,4 +1,4 @@
-"""Candidates, each measured as a session will run it, and the fastest kept that is no slower and computes the same.
+"""Candidates, each measured as a session will run it: the fastest is kept that is no slower and computes the same.
 
     the model → simplified → fused → fused further        each also in half precision, where that is asked for
 
@@ -120,14 +120,8 @@ class _Trials:
             return None
 
     def _halved(self, candidate: _Candidate, dtype: halves.Half) -> None:
-        model, kept = halves.convert(candidate.model, dtype, self.cases)
-        lacking = halves.without_kernel(model, dtype, PROVIDERS[self.options.target_device])
-        if dtype == "bfloat16" and lacking:
-            raise OptionError(
-                f"ONNX Runtime's {self.options.target_device} provider has no bfloat16 kernels for "
-                f"{', '.join(lacking)}",
-                "give -k precision=float16, or -k target-device=cuda",
-            )
+        provider = PROVIDERS[self.options.target_device]
+        model, kept = halves.convert(candidate.model, dtype, self.cases, provider)
         self._add(f"{candidate.name}, {dtype}", model, dtype, kept)
 
     def _add(self, name: str, model: Any, precision: str = "float32", kept: dict[str, str] | None = None) -> None:
@@ -153,7 +147,9 @@ class _Trials:
     def measure(self) -> None:
         """Note each candidate's latency at each case, relative to the model as it was."""
         if not self.measurable:
-            self.notes.append(f"latency is not measured: this onnxruntime has no {self.options.target_device} provider")
+            self.notes.append(
+                f"latency is not measured: this onnxruntime has no {self.options.target_device} provider"
+            )
             return
         base = self._open(self.artifact.entry_path)
         for candidate in self.candidates:
@@ -166,7 +162,10 @@ class _Trials:
                 candidate.ratios[case.name] = round(_ratio(base, runtime, case), 3)
 
     def choose(self) -> _Candidate | None:
-        """The fastest that is no slower and answers the golden data as the source does; what was asked goes first."""
+        """The fastest that is no slower and answers the golden data as the source does.
+
+        Those of the precision that was asked for go first.
+        """
         limit = float("inf") if self.options.keep_slower else NOISE
         latest = {candidate.name: -place for place, candidate in enumerate(self.candidates)}
         for candidate in sorted(
@@ -233,7 +232,9 @@ def _details(trials: _Trials, kept: _Candidate | None, path: Path) -> dict[str, 
     written = modelfile.load_graph(path)
     before, after = modelfile.size(trials.artifact.entry_path), modelfile.size(path)
     fused = fusions.fused_operators(trials.original, written)
-    notes = [_said(candidate, kept, trials.options.target_device) for candidate in trials.candidates] + trials.notes
+    notes = [
+        _said(candidate, kept, trials.options.target_device) for candidate in trials.candidates
+    ] + trials.notes
     if kept is None:
         notes.append("the model is written unchanged")
     else:
@@ -261,13 +262,11 @@ def _details(trials: _Trials, kept: _Candidate | None, path: Path) -> dict[str, 
 def _said(candidate: _Candidate, kept: _Candidate | None, device: str) -> str:
     if candidate.refused:
         return f"{candidate.name} is not kept: {candidate.refused}"
-    verdict = "is kept" if candidate is kept else "is not kept"
-    if not candidate.ratios:
-        return f"{candidate.name} {verdict}"
+    verdict = f"{candidate.name} is {'' if candidate is kept else 'not '}kept"
     shown = ", ".join(f"{ratio:.2f} × at {case!r}" for case, ratio in candidate.ratios.items())
-    beaten = candidate is not kept and kept is not None and candidate.worst <= NOISE
-    after = f"; {kept.name} goes first" if beaten and kept is not None else ""
-    return f"{candidate.name} {verdict}: latency {shown} on {device}, relative to the model as it was{after}"
+    latency = f": latency {shown} on {device}, relative to the model as it was" if shown else ""
+    beaten = kept is not None and candidate is not kept and candidate.worst <= NOISE
+    return verdict + latency + (f"; {kept.name} goes first" if kept is not None and beaten else "")
 
 
 def _kept_in_float32(kept: dict[str, str], shown: int = 5) -> list[str]:

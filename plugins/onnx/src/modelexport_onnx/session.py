@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.errors import CannotRunHere, OptionError, RuntimeFailure
 from modelexport.plugins import first_line
@@ -12,6 +13,8 @@ from modelexport.types import Artifact, Session
 
 if TYPE_CHECKING:
     from . import RunOptions
+
+Level = Literal["none", "basic", "extended", "all"]
 
 _LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -22,8 +25,20 @@ _LEVELS = {
 
 
 def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
-    """A Session on the artifact. Raises RuntimeFailure when ONNX Runtime refuses the file."""
-    runtime = open_file(artifact.entry_path, options)
+    """A Session on the artifact. Raises RuntimeFailure when ONNX Runtime refuses the file.
+
+    Raises CannotRunHere when it refuses one that was optimized for a device that is not here.
+    """
+    try:
+        runtime = open_file(artifact.entry_path, options, artifact.details.get("session", {}))
+    except RuntimeFailure as error:
+        device = str(artifact.details.get("target_device", "cpu"))
+        if device == "cpu" or _has(device) or "NOT_IMPLEMENTED" not in error.message:
+            raise
+        raise CannotRunHere(
+            f"the model was optimized for {device}, which this onnxruntime has no provider for: {error.message}",
+            "run it where there is one",
+        ) from error
     details = {"providers": runtime.get_providers(), "threads": options.threads}
     return Session(
         caller(runtime, [spec.name for spec in artifact.outputs]),
@@ -49,28 +64,66 @@ def caller(runtime: Any, outputs: Sequence[str]) -> Callable[[Mapping[str, Any]]
     return call
 
 
-def open_file(path: Path, options: RunOptions) -> Any:
-    """An `InferenceSession` on a file, with the providers, threads and optimization asked for."""
+def open_file(path: Path, options: RunOptions, config: Mapping[str, str] | None = None) -> Any:
+    """An `InferenceSession` on a file, with the providers, threads and optimization asked for.
+
+    `config` are ONNX Runtime's session configuration entries: an artifact may need some to be fast.
+    """
+    return _open(str(path), path.name, options, config)
+
+
+def open_model(
+    model: Any, optimization: Level = "all", config: Mapping[str, str] | None = None, profile: Path | None = None
+) -> Any:
+    """An `InferenceSession` on a model in memory, on the CPU."""
+    from . import RunOptions, modelfile
+
+    options = RunOptions(providers=("cpu",), optimization=optimization)
+    if modelfile.weight_bytes(model) <= modelfile.INLINE_BYTES:
+        return _open(model.SerializeToString(), "the model", options, config, profile)
+    with tempfile.TemporaryDirectory(prefix="mx-onnx-") as folder:
+        file = Path(folder) / modelfile.FILE
+        modelfile.save(model, file)
+        return _open(str(file), "the model", options, config, profile)
+
+
+def _open(
+    file: str | bytes,
+    name: str,
+    options: RunOptions,
+    config: Mapping[str, str] | None,
+    profile: Path | None = None,
+) -> Any:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[options.optimization])
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 3
+    for key, value in (config or {}).items():
+        settings.add_session_config_entry(key, value)
+    if profile is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
     if options.custom_ops:
         settings.register_custom_ops_library(options.custom_ops)
     providers = _providers(options.providers, onnxruntime.get_available_providers())
     try:
-        runtime = onnxruntime.InferenceSession(str(path), settings, providers=providers)
+        runtime = onnxruntime.InferenceSession(file, settings, providers=providers)
     except Exception as error:
         raise RuntimeFailure(
-            f"ONNX Runtime can't load {path.name}: {first_line(error)}",
+            f"ONNX Runtime can't load {name}: {first_line(error)}",
             "a newer onnxruntime may know its opset and operators: pip install -U onnxruntime",
         ) from error
     fallen = [name for name in providers if name not in runtime.get_providers()]
     if fallen:
         raise CannotRunHere(f"ONNX Runtime could not start {', '.join(fallen)} here", "use -k providers=cpu")
     return runtime
+
+
+def _has(device: str) -> bool:
+    import onnxruntime
+
+    return f"{device.upper()}ExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _providers(asked: Sequence[str], available: Sequence[str]) -> list[str]:
