@@ -735,6 +735,18 @@ def test_samples_in_every_form(sample):
     check_inputs(found, TWO.inputs)
 
 
+def test_the_batch_axis_is_added_where_it_lacks():
+    """Also to one input of several, and where a later sample lacks what the first one has."""
+    row, whole = np.zeros(3, np.float32), np.zeros((2, 3), np.float32)
+    found = open_calibration(ONE, [whole, row])
+    assert [sample["x"].shape for sample in found] == [(2, 3), (1, 3)]
+    assert [sample["x"].shape for sample in open_calibration(ONE, [row, whole])] == [(1, 3), (2, 3)]
+    scaled = artifact("x:float32[batch,3]", "scale:float32[]")
+    assert [s["x"].shape for s in open_calibration(scaled, [(row, np.float32(2))])] == [(1, 3)]
+    with pytest.raises(InputError, match=r"sample 0 of .*has rank 1, the model takes 3"):
+        open_calibration(artifact("x:float32[batch,3,3]"), [row])
+
+
 def test_torch_tensors():
     import torch
 

@@ -273,7 +273,7 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Arrays as they are: a whole sample each, or rows without a batch axis, which are stacked."""
+    """Arrays as they are, with a batch axis added where they lack it; with `stacks`, `each` rows are stacked."""
 
     specs: tuple[TensorSpec, ...]
     each: int
@@ -285,7 +285,10 @@ class _Tensors:
 
         fitted = [self._fitted(row) for row in rows]
         if not self.stacks:
-            return fitted[0]
+            ranks = {spec.name: len(spec.shape) for spec in self.specs}
+            return {
+                name: array[None] if array.ndim == ranks[name] - 1 else array for name, array in fitted[0].items()
+            }
         for row, arrays in zip(rows, fitted, strict=True):
             if _shapes(arrays) != _shapes(fitted[0]):
                 raise _differ(rows[0].where, fitted[0], row.where, arrays, "rows of one batch need one shape")
@@ -306,7 +309,9 @@ def _maker(artifact: Artifact, rows: Rows) -> Maker:
     if rows.kind == "arrays":
         first = next(rows.read([0]), None) if rows.first_come or rows.count(1) else None
         ranks = {} if first is None else {name: array.ndim for name, array in first.value.items()}
-        stacks = _batch(specs) is not None and all(ranks.get(s.name) == len(s.shape) - 1 for s in specs)
+        stacks = (
+            each > 1 and _batch(specs) is not None and all(ranks.get(s.name) == len(s.shape) - 1 for s in specs)
+        )
         return _Tensors(specs, each if stacks else 1, stacks)
     try:
         if rows.kind == "image":
