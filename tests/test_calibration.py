@@ -111,10 +111,10 @@ def test_every_row_is_taken_where_there_are_no_more(tmp_path):
     assert firsts(open_calibration(ONE, path, samples=5, seed=3)) == [0, 3, 6, 9, 12]
 
 
-@pytest.mark.parametrize("samples", [0, -1])
-def test_less_than_one_sample_is_an_option_error(tmp_path, samples):
-    with pytest.raises(OptionError):
-        open_calibration(ONE, save_rows(tmp_path / "a.npz", 5), samples=samples)
+@pytest.mark.parametrize("options", [{"samples": 0}, {"samples": -1}, {"seed": -1}])
+def test_numbers_that_make_no_sense_are_option_errors(tmp_path, options):
+    with pytest.raises(OptionError, match=str(*options.values())):
+        open_calibration(ONE, save_rows(tmp_path / "a.npz", 5), **options)
 
 
 def test_split_is_disjoint_whole_and_the_same_each_time(tmp_path):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from zipfile import BadZipFile, ZipFile
 
 from . import plugins
 from .errors import InputError
@@ -112,6 +110,8 @@ def read_members(path: Path) -> list[Member]:
 
     Raises InputError when the file is damaged, or would have to be unpickled.
     """
+    from zipfile import ZipFile
+
     with readable(path):
         if path.suffix.lower() != ".npz":
             return [_read_header(path.stem, partial(opened, path), path.stat().st_size)]
@@ -124,6 +124,8 @@ def read_members(path: Path) -> list[Member]:
 
 
 def _open_member(path: Path, name: str) -> IO[bytes]:
+    from zipfile import ZipFile
+
     with ZipFile(path) as archive:  # an open member keeps the file open
         return archive.open(name)
 
@@ -148,6 +150,9 @@ def _read_header(name: str, opener: Callable[[], IO[bytes]], size: int) -> Membe
 @contextmanager
 def readable(where: Path | str) -> Iterator[None]:
     """What reading a damaged file raises becomes an InputError that says `where`."""
+    import zlib
+    from zipfile import BadZipFile
+
     try:
         yield
     except (OSError, ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:

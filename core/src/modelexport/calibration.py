@@ -44,6 +44,8 @@ def open_calibration(
     """
     if samples < 1:
         raise OptionError(f"{samples} samples are none", "--samples takes 1 or more")
+    if seed < 0:
+        raise OptionError(f"{seed} is no seed", "--seed takes 0 or more")
     rows = _open_rows(artifact, ref, column)
     calibration = Calibration(_described(ref), seed, samples, rows, _maker(artifact, rows))
     if next(iter(calibration), None) is None:
