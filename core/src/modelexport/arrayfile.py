@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -97,8 +98,9 @@ class Member:
             size = math.prod(self.shape[1:]) * self.dtype.itemsize
             for index in indices:
                 start = self.offset + index * size
-                while (at := stream.tell()) < start:
-                    stream.seek(min(start, at + STRIDE))
+                while (gap := start - stream.tell()) > STRIDE:
+                    stream.seek(STRIDE, os.SEEK_CUR)
+                stream.read(gap)  # not a seek, after which zipfile no longer checks the sum
                 entry = np.empty(self.shape[1:], self.dtype)
                 if stream.readinto(entry.reshape(-1).view(np.uint8)) != size:  # type: ignore[attr-defined]
                     raise ValueError(f"array {self.name!r} is cut off")
