@@ -12,6 +12,7 @@ less than the artifact itself the copy may score.
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -178,8 +179,10 @@ def _keep(outputs: Mapping[str, Array], names: Sequence[str], folder: Path, inde
     kept = {}
     for number, name in enumerate(names):
         file = folder / f"{index}-{number}.npy"
-        np.save(file, outputs[name].astype(np.float32))
-        kept[name] = np.load(file, mmap_mode="r")
+        stream = io.BytesIO()  # given a file, numpy does not notice that the disk is full
+        np.save(stream, outputs[name].astype(np.float32))
+        file.write_bytes(stream.getbuffer())
+        kept[name] = np.load(file, mmap_mode="r", allow_pickle=False)
     return kept
 
 

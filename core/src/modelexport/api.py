@@ -6,18 +6,19 @@ Each verb that writes ends with the parity gate, and its artifact appears in pla
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import golden, manifest, pipeline, plugins, staging
+from . import evidence, golden, manifest, pipeline, plugins, quantization, staging, steps
 from . import options as opts
 from . import parity as gate
 from . import source as sources
-from .errors import MxError, OptionError, OutputError, ParityError, RuntimeFailure, SourceError
+from .calibration import Calibration, open_calibration
+from .errors import ArtifactError, MxError, OptionError, OutputError, ParityError, RuntimeFailure, SourceError
 from .pipeline import Progress, silent
-from .types import Artifact, LoadOptions, Session
+from .types import Artifact, Build, LoadOptions, Session
 
 # --------------------------------------------------------------------------------------- export
 
@@ -201,26 +202,127 @@ def verify(
 # --------------------------------------------------------------------------------------- optimize, quantize
 
 
-def optimize(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, **keywords: Any) -> Artifact:
-    """Write an optimized copy of an artifact to `out` (default: beside it); it passes the same gate."""
-    return _transform("optimize", path, out, **keywords)
-
-
-def quantize(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, **keywords: Any) -> Artifact:
-    """Write a quantized copy of an artifact to `out` (default: beside it); it passes its precision's gate."""
-    return _transform("quantize", path, out, **keywords)
-
-
-def _transform(
-    verb: str,
+def optimize(
     path: str | os.PathLike[str],
-    out: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str] | None = None,
     *,
     options: Mapping[str, Any] | None = None,
     tolerance: Mapping[str, float] | str | None = None,
     verify: bool = True,
     progress: Progress = silent,
 ) -> Artifact:
+    """Write an optimized copy of an artifact to `out` (default: beside it); it passes the same gate.
+
+    Raises a subclass of MxError; ParityError leaves the copy as `OUT.failed` for inspection.
+    """
+    job = _job("optimize", path, out, options, tolerance, verify, progress)
+    progress(f"optimize {job.artifact.path}")
+    with staging.staged(job.final) as draft:
+        build = plugins.call(job.plugin, "optimize", artifact=job.artifact, out=draft, options=job.options)
+        result = job.copy(draft, build, steps.origin(job.artifact))
+        return pipeline.finish(result, job.final, golden.load(job.artifact.golden), job.checks)
+
+
+def quantize(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    calibration: Any = None,
+    samples: int = 128,
+    seed: int = 0,
+    column: str | None = None,
+    metric: str = "cosine",
+    evaluate: Callable[[Session], float] | str | None = None,
+    max_drop: float | None = None,
+    tolerance: Mapping[str, float] | str | None = None,
+    verify: bool = True,
+    progress: Progress = silent,
+) -> Artifact:
+    """Write a quantized copy of an artifact to `out` (default: beside it); it passes its precision's gate.
+
+    `calibration` is real data, as `calibration.open_calibration` takes it: a quarter of it is held out to judge
+    the copy on, by `metric`, or by `evaluate`, a function of a Session. What was lost, and all that was done, is
+    in `details["quantization"]` of the artifact returned, a `quantization.Report` as JSON.
+
+    Raises a subclass of MxError; ParityError, when the copy fails the gate or loses more than `max_drop`, leaves
+    it as `OUT.failed` for inspection.
+    """
+    job = _job("quantize", path, out, options, tolerance, verify, progress)
+    _refuse_quantized(job.artifact)
+    wish = evidence.Wish.read(metric, max_drop, evaluate)
+    given = None
+    if calibration is not None:
+        progress("read the calibration data")
+        given = open_calibration(job.artifact, calibration, samples=samples, seed=seed, column=column)
+    with staging.staged(job.final) as draft:
+        return _quantize(job, draft, evidence.gather(job.artifact, given), wish, given)
+
+
+def _quantize(
+    job: _Job, draft: Path, data: evidence.Data, wish: evidence.Wish, calibration: Calibration | None
+) -> Artifact:
+    artifact, progress = job.artifact, job.checks.progress
+    origin = steps.quantize_origin(artifact, calibration, wish)
+    with evidence.judged(artifact, data, wish) as judge:
+        progress(f"quantize {artifact.path}")
+        build = plugins.call(
+            job.plugin, "quantize", artifact=artifact, out=draft, options=job.options,
+            calibration=data.calibration, goal=judge and judge.goal,
+        )  # fmt: skip
+        result = job.copy(draft, build, origin)
+        report = quantization.report_in(build, job.options)
+        if judge is not None:
+            progress("measure what was lost")
+            report = replace(report, score=evidence.score(judge, result))
+        answers, warnings = evidence.gate_cases(artifact, data, judge, report.calibrated)
+    report = replace(report, warnings=(*report.warnings, *data.notes, *warnings))
+    result = replace(result, details={**result.details, "quantization": report.to_json()})
+    return pipeline.finish(result, job.final, answers, job.checks, evidence.shortfall(report))
+
+
+def _refuse_quantized(artifact: Artifact) -> None:
+    done = next((step for step in artifact.lineage if step.verb == "quantize"), None)
+    if done is not None:
+        made_from = done.source.get("ref", "another one")
+        raise ArtifactError(
+            f"{artifact.path} is quantized already: it is {artifact.precision}, made from {made_from}",
+            "quantize that one, with the options you want",
+        )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A verb that makes an artifact from another: everything checked that can be before the work begins."""
+
+    verb: str
+    artifact: Artifact
+    plugin: plugins.Plugin
+    options: Any
+    final: Path
+    checks: pipeline.Gate
+
+    def copy(self, draft: Path, build: Build, origin: Mapping[str, Any]) -> Artifact:
+        """The artifact that `build` wrote into `draft`, with all that a copy keeps."""
+        artifact = self.artifact
+        carried = {e.path: artifact.path / e.path for e in artifact.files if e.path.startswith("processing/")}
+        pipeline.carry(carried, draft)
+        step = pipeline.lineage_step(self.verb, self.plugin, build, self.options, origin)
+        return replace(
+            artifact, path=draft, entry=build.entry, precision=build.precision,
+            lineage=(*artifact.lineage, step), details={**artifact.details, **build.details},
+        )  # fmt: skip
+
+
+def _job(
+    verb: str,
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
+    options: Mapping[str, Any] | None,
+    tolerance: Mapping[str, float] | str | None,
+    verify: bool,
+    progress: Progress,
+) -> _Job:
     artifact = load(path)
     plugin = plugins.require(artifact.format, verb)
     chosen = target_options([artifact.format], verb, options or {})[artifact.format]
@@ -230,18 +332,7 @@ def _transform(
         raise OutputError(f"{final} is the artifact itself", "write the result elsewhere with -o")
     staging.check_place(final)
     tolerances = gate.parse_tolerance(tolerance) if isinstance(tolerance, str) else dict(tolerance or {})
-    progress(f"{verb} {artifact.path}")
-    with staging.staged(final) as draft:
-        build = plugins.call(plugin, verb, artifact=artifact, out=draft, options=chosen)
-        carried = {e.path: artifact.path / e.path for e in artifact.files if e.path.startswith("processing/")}
-        pipeline.carry(carried, draft)
-        step = pipeline.lineage_step(verb, plugin, build, chosen, {"ref": str(artifact.path)})
-        result = replace(
-            artifact, path=draft, entry=build.entry, precision=build.precision,
-            lineage=(*artifact.lineage, step), details={**artifact.details, **build.details},
-        )  # fmt: skip
-        checks = pipeline.Gate(verify, tolerances, progress)
-        return pipeline.finish(result, final, golden.load(artifact.golden), checks)
+    return _Job(verb, artifact, plugin, chosen, final, pipeline.Gate(verify, tolerances, progress))
 
 
 # --------------------------------------------------------------------------------------- benchmark

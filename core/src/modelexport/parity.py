@@ -5,7 +5,8 @@ reference. See docs/explanation/parity.md for why each part is there.
 
 For an output `y` and its reference `r`, an element is within budget when
 `|y - r| <= atol + rtol * |r| + noise * max|r|`: `noise` is the rounding that a tensor of that magnitude
-carries in the dtype, whatever the size of the single element. Integers and booleans must be equal.
+carries in the dtype, whatever the size of the single element. Integers and booleans must be equal, but for the
+share that the budget of a quantized model allows to differ.
 """
 
 from __future__ import annotations
@@ -31,20 +32,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """How far an output may be from its reference; see the formula above. `cosine` is the least allowed."""
+    """How far an output may be from its reference; see the formula above. `cosine` is the least allowed, and
+    `equal` the least share of the elements of an output of integers or booleans."""
 
     atol: float
     rtol: float
     noise: float
     cosine: float
+    equal: float = 1.0
 
 
-#: by precision; the looser of the artifact's and the output's own applies
+#: by precision, the looser below; of the artifact's and a floating-point output's own, the looser applies
 BUDGETS = {
     "float64": Budget(atol=1e-8, rtol=1e-7, noise=1e-8, cosine=0.999999),
     "float32": Budget(atol=1e-5, rtol=1e-4, noise=2e-5, cosine=0.9999),
     "float16": Budget(atol=1e-3, rtol=1e-2, noise=5e-3, cosine=0.999),
     "bfloat16": Budget(atol=1e-2, rtol=5e-2, noise=3e-2, cosine=0.99),
+    "int8": Budget(atol=0.05, rtol=0.1, noise=0.25, cosine=0.97, equal=0.95),
+    "int4": Budget(atol=0.1, rtol=0.2, noise=0.5, cosine=0.9, equal=0.9),
 }
 _ORDER = list(BUDGETS)
 
@@ -52,7 +57,8 @@ _ORDER = list(BUDGETS)
 def budget_for(precision: str, dtype: str, tolerance: Mapping[str, float] | None = None) -> Budget:
     """The budget for an output of `dtype` in an artifact of `precision`, with the user's `tolerance` on top."""
     dtype = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
-    known = [name for name in (precision, dtype) if name in BUDGETS]
+    own = (dtype,) if "float" in dtype else ()  # int8 is the dtype of an output too, and says nothing about it
+    known = [name for name in (precision, *own) if name in BUDGETS]
     budget = BUDGETS[max(known, key=_ORDER.index, default="float32")]
     return replace(budget, **tolerance) if tolerance else budget
 
@@ -179,7 +185,7 @@ def compare_all(
 
 
 def _call_twice(session: Session, case: GoldenCase) -> tuple[Arrays, Arrays]:
-    inputs = _native(session, case.inputs)
+    inputs = native(session, case.inputs)
     try:
         return session(inputs), session(inputs)
     except RuntimeFailure as error:
@@ -212,7 +218,8 @@ def _keep_worst(
                 worst[row["name"]] = row
 
 
-def _native(session: Session, inputs: Arrays) -> Arrays:
+def native(session: Session, inputs: Arrays) -> Arrays:
+    """A golden case's inputs in the session's dtypes: golden data keeps bfloat16 as float32."""
     from .cases import cast
 
     dtypes = {spec.name: spec.dtype for spec in session.inputs}
@@ -252,6 +259,7 @@ def _row(name: str, budget: Budget, problem: str = "", **figures: Any) -> dict[s
     row: dict[str, Any] = {"name": name, "ok": not problem, "max_abs": 0.0, "max_rel": 0.0, "cosine": 1.0}
     row |= {"top1": None, "used": 1e9 if problem else 0.0, "problem": problem}
     row |= {"atol": budget.atol, "rtol": budget.rtol, "noise": budget.noise, "min_cosine": budget.cosine}
+    row |= {"min_equal": budget.equal}
     return row | figures
 
 
@@ -260,7 +268,12 @@ def _compare_exact(name: str, got: Array, want: Array, budget: Budget) -> dict[s
     if not wrong:
         return _row(name, budget)
     gap = float(abs(got.astype(float) - want.astype(float)).max())
-    return _row(name, budget, f"{wrong} of {want.size} values differ, by up to {gap:g}", max_abs=gap)
+    used = round(wrong / max(want.size * (1 - budget.equal), 1e-9), 6)
+    if used <= 1:
+        return _row(name, budget, max_abs=gap, used=used)
+    needed = f", {budget.equal * 100:g} % must be equal" if budget.equal < 1 else ""
+    problem = f"{wrong} of {want.size} values differ, by up to {gap:g}{needed}"
+    return _row(name, budget, problem, max_abs=gap)
 
 
 def _compare_floats(name: str, got: Array, want: Array, budget: Budget) -> dict[str, Any]:

@@ -168,10 +168,17 @@ def _export_one(
         return finish(artifact, final, job.golden, checks)
 
 
-def finish(artifact: Artifact, final: Path, answers: golden.Golden, checks: Gate) -> Artifact:
+def finish(
+    artifact: Artifact,
+    final: Path,
+    answers: golden.Golden,
+    checks: Gate,
+    refusal: ParityError | None = None,
+) -> Artifact:
     """Write golden data, run the gate, write the manifest and put the artifact in place.
 
-    Raises ParityError when the gate fails; the artifact is then `FINAL.failed`.
+    Raises ParityError when the gate fails, and `refusal`, a reason to fail that was found before; the artifact
+    is then `FINAL.failed`.
     """
     draft = artifact.path
     golden.save(answers, artifact.golden)
@@ -183,12 +190,17 @@ def finish(artifact: Artifact, final: Path, answers: golden.Golden, checks: Gate
     kept = golden.trim(answers, GOLDEN_BYTES)
     if len(kept.cases) < len(answers.cases):
         golden.save(kept, artifact.golden)
+    failed = refusal is not None or (checks.verify and parity.verified is False)
+    if refusal is not None:
+        parity = replace(parity, verified=False, reason=parity.reason or refusal.message)
     artifact = replace(artifact, parity=parity, files=manifest.list_files(draft))
-    failed = checks.verify and parity.verified is False
     place = staging.failed_place(final) if failed else final
     with staging.output_errors(place):
         manifest.write(artifact)
     staging.publish(draft, place)
+    if refusal is not None:
+        refusal.hint = f"look at {place}; {refusal.hint}"
+        raise refusal
     if failed:
         raise ParityError(
             f"{artifact.format} does not compute what the source computes: {parity.reason}",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from .errors import ArtifactError
-from .types import Artifact
+from .types import Artifact, Build
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,11 @@ def report_of(artifact: Artifact) -> Report:
     if not isinstance(data, Mapping):
         raise ArtifactError(f"{artifact.path} is not quantized", "quantize it with `mx quantize`")
     return Report.from_json(data)
+
+
+def report_in(build: Build, options: Any) -> Report:
+    """The report that a target returned; a bare one where it returned none."""
+    data = build.details.get("quantization")
+    if isinstance(data, Mapping):
+        return Report.from_json(data)
+    return Report(str(getattr(options, "mode", build.precision)))

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 class Target:
     """What a plugin says about itself, as plain data: `mx targets` and the planner read nothing else.
 
-    `name`      the target's name, equal to its entry point's
-    `summary`   one line for `mx targets`
-    `consumes`  the formats `mx_export` accepts, best first: "module", "captured", or another target's name
-    `options`   one frozen dataclass of options for each verb that has any
-    `needs`     the importable modules each verb takes
-    `install`   the command that installs what a verb needs
-    `mutates`   the export hook changes the live module or program it is given (core then hands it a copy)
+    `name`        the target's name, equal to its entry point's
+    `summary`     one line for `mx targets`
+    `consumes`    the formats `mx_export` accepts, best first: "module", "captured", or another target's name
+    `options`     one frozen dataclass of options for each verb that has any
+    `needs`       the importable modules each verb takes
+    `install`     the command that installs what a verb needs
+    `mutates`     the export hook changes the live module or program it is given (core then hands it a copy)
+    `precisions`  what `mx export --precision` adds: precision → verb ("optimize", "quantize") → its options
     """
 
     name: str
@@ -26,3 +27,4 @@ class Target:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     install: Mapping[str, str] = field(default_factory=dict)
     mutates: bool = False
+    precisions: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "Run an artifact on arrays, texts or images.",
     "benchmark": "Time artifacts against each other and a baseline.",
     "optimize": "Make an artifact faster or smaller, at the same precision.",
+    "quantize": "Make an artifact smaller and faster at a lower precision, within a budget.",
     "verify": "Run the parity gate on an artifact again.",
     "inspect": "Show what is in an artifact.",
     "targets": "List the targets, installed and known.",

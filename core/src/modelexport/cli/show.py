@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from ..quantization import Report
     from ..types import Artifact
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,6 +24,30 @@ def standard_options(function: F) -> F:
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the whole trace of an error.")(
         function
     )
+
+
+def calibration_options(function: F) -> F:
+    """What a quantized copy is calibrated on, judged by, and may lose."""
+    from ..accuracy import METRICS
+
+    options = [
+        click.option("--calibration", metavar="REF",
+                     help="Real inputs: .npz, folder of images, .txt, .csv, .jsonl, folder of `datasets`, or "
+                     "pkg.mod:iterator. A quarter of them is held out to judge the copy on."),
+        click.option("--samples", default=128, show_default=True, help="Samples of it to take, at most."),
+        click.option("--seed", default=0, show_default=True, help="Seed that draws the samples."),
+        click.option("--column", help="Column of a table that holds the texts or images; two for pairs."),
+        click.option("--metric", default=METRICS[0], show_default=True,
+                     help=f"What is judged: {', '.join(METRICS)}, or {METRICS[0]}:OUTPUT for one output."),
+        click.option("--evaluate", metavar="REF",
+                     help="Your own score instead: file.py:score or pkg.mod:score, a function of a Session; "
+                     "more is better."),
+        click.option("--max-drop", type=float,
+                     help="How much less than ARTIFACT itself the copy may score, such as 0.005."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def examples(*lines: str) -> str:
@@ -127,9 +152,11 @@ def parity(artifact: Artifact) -> None:
             for row in found.outputs
         ]
         table(["output", "", "max abs", "max rel", "cosine", "top-1", "of budget", "worst case"], rows)
-        budgets = {(row["atol"], row["rtol"], row["noise"], row["min_cosine"]) for row in found.outputs}
-        for atol, rtol, noise, cosine in sorted(budgets):
-            click.echo(f"  budget: {atol:g} + {rtol:g}·|r| + {noise:g}·max|r|, cosine ≥ {cosine:g}")
+        names = ("atol", "rtol", "noise", "min_cosine", "min_equal")
+        budgets = {tuple(row.get(name, 1.0) for name in names) for row in found.outputs}
+        for atol, rtol, noise, cosine, equal in sorted(budgets):
+            exact = f", {equal:.0%} of integers equal" if equal < 1 else ""
+            click.echo(f"  budget: {atol:g} + {rtol:g}·|r| + {noise:g}·max|r|, cosine ≥ {cosine:g}{exact}")
     if found.cases:
         click.echo(f"  {len(found.cases)} cases, each called twice: {', '.join(found.cases)}")
     for case, why in found.skipped.items():
@@ -142,6 +169,48 @@ def notes(artifact: Artifact) -> None:
     """What the target has to say about the artifact it made."""
     for line in artifact.details.get("notes", ()):
         click.echo(f"  note: {line}")
+
+
+def score(report: Report) -> None:
+    """What a quantized copy scored, against the artifact it was made from."""
+    found = report.score
+    if not found:
+        click.echo("  accuracy: not measured, this machine can't run the model")
+        return
+    own = f" ({found['baseline']:.4f} before)" if found["baseline"] != 1 else ""
+    allowed = f" (max {found['max_drop']:g})" if found["max_drop"] is not None else ""
+    where = f" on {found['samples']} {found['data']}" if found["data"] != found["metric"] else ""
+    click.echo(f"  {found['metric']} {number(found['score'], 4)}{own}{where}, "
+               f"drop {number(found['drop'], 4)}{allowed}")  # fmt: skip
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure that may not be there."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def trail(report: Report) -> None:
+    """The configurations that quantization tried, one a row."""
+    rows = [
+        [
+            trial.what,
+            ("~" if trial.simulated else "") + number(trial.drop, 4),
+            str(len(trial.left) or "–"),
+            ", ".join(f"{ratio:.2f} ×" for ratio in trial.latency.values()) or "–",
+            size(trial.size),
+            trial.verdict,
+        ]
+        for trial in report.trials
+    ]
+    if rows:
+        table(["tried", "drop", "layers left", "latency", "size", ""], rows)
+    if any(trial.simulated for trial in report.trials):
+        click.echo("  ~: quantization simulated in the model it was made from")
+
+
+def warnings(report: Report) -> None:
+    for line in report.warnings:
+        click.echo(f"  warning: {line}")
 
 
 def summary(artifact: Artifact) -> dict[str, Any]:

@@ -1,0 +1,380 @@
+"""`mx quantize`, `mx inspect --quantization` and `mx export --precision`, with a toy target that really rounds."""
+
+import json
+import shutil
+
+import modelexport
+import numpy as np
+import pytest
+from modelexport import errors, golden
+from modelexport.calibration import open_calibration
+from modelexport.parity import compare
+
+NET = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.linear = torch.nn.Linear(6, 4)
+
+    def forward(self, x):
+        scores = self.linear(x)
+        return {"scores": scores, "best": scores.argmax(-1)}
+
+
+def net():
+    return Net()
+"""
+
+SCORE = """
+import numpy as np
+
+CALLS = []
+
+
+def accuracy(session):
+    x = np.random.default_rng(5).uniform(-1, 1, (40, 6)).astype(np.float32)
+    CALLS.append(1)
+    return float(session({"x": x[:8]})["scores"].std())
+
+
+def raises(session):
+    raise KeyError("labels.csv")
+
+
+def words(session):
+    return "good"
+
+
+TABLE = {}
+"""
+
+INPUTS = ["x:float32[batch=1..32,6]"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rounder(install_toys):
+    install_toys("rounder")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """net.py, score.py, its artifact net.rounder, and real data: x.npz (40 rows), few.npz (5 rows)."""
+    folder = tmp_path_factory.mktemp("quantize")
+    (folder / "net.py").write_text(NET)
+    (folder / "score.py").write_text(SCORE)
+    modelexport.export(f"{folder / 'net.py'}:net", "rounder", folder, inputs=INPUTS)
+    rows = np.random.default_rng(1).uniform(-1, 1, (40, 6)).astype(np.float32)
+    np.savez(folder / "x.npz", x=rows)
+    np.savez(folder / "few.npz", x=rows[:5])
+    return folder
+
+
+@pytest.fixture
+def source(folder, tmp_path):
+    """A copy of the artifact in a folder of its own."""
+    return shutil.copytree(folder / "net.rounder", tmp_path / "net.rounder")
+
+
+def files(path):
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def report(artifact):
+    return artifact.details["quantization"]
+
+
+# --------------------------------------------------------------------------------------- the verb
+
+
+def test_the_copy_is_beside_its_source_which_stays_as_it_is(source):
+    before = files(source)
+    made = modelexport.quantize(source)
+    assert files(source) == before
+    assert made.path == source.with_name("net.quantized.rounder")
+    assert sorted(path.name for path in source.parent.iterdir()) == ["net.quantized.rounder", "net.rounder"]
+    assert (made.precision, made.parity.verified) == ("int8", True)
+    assert [step.verb for step in made.lineage] == ["export", "quantize"]
+    assert modelexport.load(made.path).details == json.loads(json.dumps(made.details))
+
+
+def test_what_was_lost_is_measured_on_the_finished_copy(source, folder):
+    """Against the figures computed here, from both sessions, on the samples that were held out."""
+    made = modelexport.quantize(
+        source, options={"bits": 4}, calibration=folder / "x.npz", tolerance="atol=1,equal=0"
+    )
+    score = report(made)["score"]
+    assert (score["metric"], score["samples"], score["baseline"]) == ("cosine", 10, 1.0)
+    assert score["data"] == f"held-out samples of {folder / 'x.npz'}"
+    data = open_calibration(modelexport.load(source), folder / "x.npz")
+    _, held_out = data.split(0.75)
+    with modelexport.run(source) as one, modelexport.run(made.path) as other:
+        pairs = [(one(sample)["scores"], other(sample)["scores"]) for sample in held_out]
+    cosines = [float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pairs]
+    assert score["score"] == pytest.approx(min(cosines), abs=1e-6)
+    assert 0.9 < score["score"] < 0.9999
+    assert score["drop"] == pytest.approx(1 - score["score"])
+    assert score["figures"]["scores"]["cosine"] <= score["figures"]["scores"]["mean cosine"] < 1
+    assert 10 < score["figures"]["scores"]["sqnr"] < 40
+
+
+def test_fewer_bits_lose_more(source, tmp_path):
+    drops = [
+        report(modelexport.quantize(source, tmp_path / str(bits), options={"bits": bits}, verify=False))["score"][
+            "drop"
+        ]
+        for bits in (8, 5, 3)
+    ]
+    assert 0 < drops[0] < drops[1] / 4 < drops[2] / 16
+
+
+@pytest.mark.parametrize(("file", "calibrated", "judged"), [("x.npz", 30, 10), ("few.npz", 5, 5)])
+def test_a_quarter_of_the_data_is_held_out_unless_there_is_little(
+    source, folder, tmp_path, monkeypatch, file, calibrated, judged
+):
+    monkeypatch.setenv("ROUNDER_LOG", str(tmp_path / "log"))
+    made = modelexport.quantize(source, calibration=folder / file)
+    assert (tmp_path / "log").read_text().split() == [str(calibrated)]
+    assert report(made)["score"]["samples"] == judged
+    assert ("held-out" in report(made)["score"]["data"]) is (judged < calibrated)
+
+
+def test_without_data_the_golden_inputs_judge_and_the_report_says_so(source):
+    score = report(modelexport.quantize(source))["score"]
+    assert score["data"] == "golden cases: random inputs, not real data"
+    assert score["samples"] == len(golden.load(source / "golden.npz").cases)
+
+
+def test_a_target_that_returns_no_report_gets_one(source):
+    found = report(modelexport.quantize(source, options={"mode": "bare"}))
+    assert found["mode"] == "bare"
+    assert 0 < found["score"]["drop"] < 0.01
+
+
+def test_a_hook_that_wants_neither_data_nor_goal_still_works(source, monkeypatch):
+    import toy_rounder
+    from modelexport import plugins
+
+    def old(artifact, out, options):
+        shutil.copyfile(artifact.entry_path, out / "model.npz")
+        return modelexport.Build("model.npz", precision="int8")
+
+    monkeypatch.setattr(toy_rounder, "mx_quantize", modelexport.hookimpl(old))
+    plugins.target.cache_clear()
+    try:
+        assert report(modelexport.quantize(source))["score"]["drop"] == 0
+    finally:
+        plugins.target.cache_clear()
+
+
+# --------------------------------------------------------------------------------------- budgets
+
+
+def test_a_goal_that_can_be_held_is_held(source, folder):
+    made = modelexport.quantize(
+        source, options={"bits": 3, "find": True}, calibration=folder / "x.npz", max_drop=1e-4
+    )
+    trials = report(made)["trials"]
+    assert [trial["what"] for trial in trials] == [f"{bits} bits" for bits in range(3, 3 + len(trials))]
+    assert len(trials) > 1
+    assert all(trial["drop"] > 1e-4 for trial in trials[:-1])
+    assert report(made)["score"]["drop"] <= 1e-4
+    assert report(made)["score"]["max_drop"] == 1e-4
+
+
+def test_a_goal_that_can_not_be_held_ends_with_3_and_the_best_found(mx, source, folder):
+    result = mx("quantize", source, "-k", "bits=5", "--calibration", folder / "x.npz", "--max-drop", "1e-7")
+    assert result.code == 3
+    failed = source.with_name("net.quantized.rounder.failed")
+    score = report(modelexport.load(failed))["score"]
+    assert (
+        f"the best copy found has a drop of {score['drop']:.4g} in cosine, --max-drop allows 1e-07" in result.error
+    )
+    assert str(failed) in result.hint
+    assert "5 bits: " in result.hint
+    assert modelexport.load(failed).parity.verified is False
+    assert not source.with_name("net.quantized.rounder").exists()
+
+
+def test_the_users_own_score_judges(source, folder):
+    made = modelexport.quantize(source, evaluate=f"{folder / 'score.py'}:accuracy", max_drop=0.1)
+    score = report(made)["score"]
+    x = np.random.default_rng(5).uniform(-1, 1, (40, 6)).astype(np.float32)[:8]
+    with modelexport.run(source) as one, modelexport.run(made.path) as other:
+        before, after = (float(session({"x": x})["scores"].std()) for session in (one, other))
+    assert (score["metric"], score["baseline"]) == ("accuracy", before)
+    assert score["score"] == pytest.approx(after)
+    assert score["drop"] == pytest.approx(before - after)
+    own = modelexport.quantize(source, evaluate=lambda session: 7.0)
+    assert (report(own)["score"]["baseline"], report(own)["score"]["drop"]) == (7, 0)
+
+
+# --------------------------------------------------------------------------------------- the gate
+
+
+def test_int8_has_a_budget_of_its_own_for_floats_and_integers():
+    want = np.linspace(-1, 1, 100, dtype=np.float32)
+    near, far = want + np.float32(0.1), want + np.float32(0.25)
+    assert not compare("y", near, want, "float16")["ok"]
+    assert compare("y", near, want, "int8")["ok"]
+    assert not compare("y", far, want, "int8")["ok"]
+    assert compare("y", far, want, "int4")["used"] < 1
+    whole = np.arange(100)
+    for wrong, verdicts in ((0, (True, True, True)), (5, (False, True, True)), (10, (False, False, True))):
+        other = np.where(whole < wrong, -1, whole)
+        found = [compare("n", other, whole, precision)["ok"] for precision in ("float32", "int8", "int4")]
+        assert tuple(found) == verdicts, wrong
+
+
+def test_integers_as_a_dtype_widen_nothing():
+    """An output of int8 in a float32 model must be equal, and a float output of it keeps its budget."""
+    assert not compare("n", np.array([1, 2], np.int8), np.array([1, 3], np.int8), "float32")["ok"]
+    assert not compare("n", np.arange(100, dtype=np.int8), np.arange(100, dtype=np.int8)[::-1], "int8")["ok"]
+
+
+def test_a_copy_that_computes_something_else_does_not_pass(source):
+    with pytest.raises(errors.ParityError, match="rounder does not compute what the source computes"):
+        modelexport.quantize(source, options={"mode": "broken"})
+    assert source.with_name("net.quantized.rounder.failed").is_dir()
+
+
+def test_golden_data_keeps_the_sources_cases_and_adds_real_samples(source, folder):
+    made = modelexport.quantize(source, calibration=folder / "x.npz")
+    own = [case.name for case in golden.load(source / "golden.npz").cases]
+    assert made.parity.cases == (*own, *(f"calibration {index}" for index in range(4)))
+    rows = np.load(folder / "x.npz")["x"]
+    with modelexport.run(source) as session:
+        for case in golden.load(made.golden).cases[-4:]:
+            assert case.inputs["x"].shape == (1, 6)
+            assert (rows == case.inputs["x"]).all(axis=1).any()
+            assert np.array_equal(session(case.inputs)["scores"], case.outputs["scores"])
+    assert modelexport.verify(made.path).parity.verified is True
+
+
+def test_cases_outside_the_calibrated_range_are_left_out_and_said(source, folder):
+    """Random inputs go to ±3, calibration data to ±1: clipped there, nothing could agree."""
+    made = modelexport.quantize(source, options={"mode": "static"}, calibration=folder / "x.npz")
+    assert made.parity.verified is True
+    assert "middle" in made.parity.skipped
+    assert "'x' is -" in made.parity.skipped["middle"]
+    assert "zeros" in made.parity.cases
+    assert {"calibration 0", "calibration 3", "calibration batch=1", "calibration batch=17"} <= set(
+        made.parity.cases
+    )
+    (warning,) = report(made)["warnings"]
+    assert warning.startswith("input 'x': calibration saw -")
+    assert f"{len(made.parity.skipped)} of the cases were left out" in warning
+    large = next(case for case in golden.load(made.golden).cases if case.name == "calibration batch=17")
+    assert large.inputs["x"].shape == (17, 6)
+    assert large.outputs["scores"].shape == (17, 4)
+
+
+def test_weights_alone_leave_no_case_out(source, folder):
+    made = modelexport.quantize(source, calibration=folder / "x.npz")
+    assert not made.parity.skipped
+    assert not report(made)["warnings"]
+
+
+# --------------------------------------------------------------------------------------- bad input
+
+
+def test_an_artifact_is_quantized_once(mx, source):
+    made = modelexport.quantize(source)
+    result = mx("quantize", made.path)
+    assert result.code == errors.ArtifactError.exit_code
+    assert f"is quantized already: it is int8, made from {source}" in result.error
+    assert not made.path.with_name("net.quantized.quantized.rounder").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["-k", "bitz=4"], 6, "no option 'bitz'"),
+        (["--mode", "weights", "-k", "mode=static"], 6, "'mode' is given twice"),
+        (["--preset", "x86"], 6, "no option 'preset'"),
+        (["--metric", "bleu"], 6, "no metric 'bleu'"),
+        (["--metric", "cosine:best"], 6, "no floating-point output 'best'"),
+        (["--max-drop", "3"], 6, "--max-drop 3 makes no sense"),
+        (["--calibration", "nothing.npz"], 9, "no calibration data at 'nothing.npz'"),
+        (["--calibration", "{folder}/x.npz", "--samples", "0"], 6, "0 samples are none"),
+        (["--evaluate", "score"], 6, "--evaluate score names no function"),
+        (["--evaluate", "{folder}/score.py:accuracies"], 6, "there is no 'accuracies'"),
+        (["--evaluate", "{folder}/score.py:TABLE"], 6, "is a dict, not a function"),
+        (["--evaluate", "{folder}/score.py:raises"], 9, "--evaluate raised KeyError: 'labels.csv'"),
+        (["--evaluate", "{folder}/score.py:words"], 9, "--evaluate raised ValueError"),
+        (["--tolerance", "equals=1"], 6, "can't use --tolerance"),
+        (["-o", "{source}"], 7, "is the artifact itself"),
+    ],
+    ids=lambda value: " ".join(value).replace("{folder}/", "") if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_leaves_nothing(mx, source, folder, arguments, code, said):
+    before = files(source.parent)
+    result = mx("quantize", source, *(part.format(folder=folder, source=source) for part in arguments))
+    assert (result.code, said in result.error) == (code, True), result.err
+    assert files(source.parent) == before
+
+
+def test_data_that_fails_half_way_leaves_nothing(source):
+    def rows():
+        for index in range(20):
+            if index == 13:
+                raise OSError("the camera is gone")
+            yield {"x": np.full((1, 6), index / 20, np.float32)}
+
+    before = files(source.parent)
+    with pytest.raises(errors.InputError, match="the camera is gone"):
+        modelexport.quantize(source, options={"mode": "static"}, calibration=rows)
+    assert files(source.parent) == before
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(source, monkeypatch):
+    """The report's file does not fit: the limit lets the small files through."""
+    import resource
+    import signal
+
+    before = files(source.parent)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        with pytest.raises(errors.OutputError, match="can't write"):
+            modelexport.quantize(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert files(source.parent) == before
+
+
+# --------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_says_what_was_made_and_lost(mx, source, folder):
+    result = mx("quantize", source, "-k", "bits=7", "--calibration", folder / "x.npz", "--max-drop", "0.01")
+    assert (result.code, result.err) == (0, "")
+    made = modelexport.load(source.with_name("net.quantized.rounder"))
+    first, second, *_ = result.out.splitlines()
+    assert first.startswith(f"{made.path}  int8  ")
+    assert f"({made.size / modelexport.load(source).size:.2f} × net.rounder)  verified" in first
+    score = report(made)["score"]
+    assert second.strip() == (
+        f"cosine {score['score']:.4f} on 10 held-out samples of {folder / 'x.npz'}, "
+        f"drop {score['drop']:.4f} (max 0.01)"
+    )
+    assert "7 bits" in result.out
+    assert "95% of integers equal" in result.out
+    as_json = mx("quantize", source, "--json").json
+    assert as_json["details"]["quantization"]["score"]["max_drop"] is None
+
+
+def test_mode_is_short_for_the_option(mx, source, folder):
+    result = mx("quantize", source, "--mode", "static", "--calibration", folder / "x.npz", "--json")
+    assert result.json["lineage"][-1]["options"] == {"mode": "static", "bits": 8, "find": False}
+    assert "bits of a weight" in mx("quantize", source, "-k", "help").out
+
+
+def test_the_warnings_are_shown(mx, source, folder):
+    result = mx("quantize", source, "--mode", "static", "--calibration", folder / "x.npz")
+    assert "  warning: input 'x': calibration saw" in result.out
