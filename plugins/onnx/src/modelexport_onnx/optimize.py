@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: differ by
 NOISE = 1.02
 
+#: up to this, a candidate that seems slower is measured again
+DOUBTFUL = 1.25
+
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -164,14 +167,18 @@ class _Trials:
     def choose(self) -> _Candidate | None:
         """The fastest that is no slower and answers the golden data as the source does.
 
-        Those of the precision that was asked for go first.
+        Those of the precision that was asked for go first. With keep_slower, the one that everything asked for
+        was done to goes first, whatever its latency.
         """
-        limit = float("inf") if self.options.keep_slower else NOISE
         latest = {candidate.name: -place for place, candidate in enumerate(self.candidates)}
-        for candidate in sorted(
-            self.candidates, key=lambda c: (c.precision != self.options.precision, c.worst, latest[c.name])
-        ):
-            if candidate.refused or candidate.worst > limit:
+
+        def rank(candidate: _Candidate) -> tuple[bool, float, int]:
+            latency = 1.0 if self.options.keep_slower else candidate.worst
+            return candidate.precision != self.options.precision, latency, latest[candidate.name]
+
+        for candidate in sorted(self.candidates, key=rank):
+            slower = candidate.worst > NOISE and not self.options.keep_slower
+            if candidate.refused or slower:
                 continue
             candidate.refused = self._problem(candidate)
             if not candidate.refused:
@@ -200,7 +207,7 @@ def _ratio(base: Any, runtime: Any, case: GoldenCase) -> float:
     inputs = dict(case.inputs)
     calls = [lambda: base.run(None, inputs), lambda: runtime.run(None, inputs)]
     (ratio,) = turns.latency_ratios(calls)
-    return ratio if ratio <= NOISE else min(ratio, *turns.latency_ratios(calls))
+    return min(ratio, *turns.latency_ratios(calls)) if NOISE < ratio < DOUBTFUL else ratio
 
 
 def _same_interface(name: str, original: Any, model: Any) -> None:
