@@ -30,6 +30,7 @@ MODULES: dict[str, str] = {
     "safetensors": "pip install 'modelexport[export]'",
     "tokenizers": "pip install 'modelexport[text]'",
     "PIL": "pip install 'modelexport[image]'",
+    "matplotlib": "pip install 'modelexport[plot]'",
     "datasets": "pip install 'modelexport[datasets]'",
 }
 

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..known import EXAMPLE
 from . import show
 
+if TYPE_CHECKING:
+    from ..types import Artifact
+
 
 @click.command(
-    epilog=show.examples(f"mx inspect build/my-bert.{EXAMPLE}", f"mx inspect build/my-bert.{EXAMPLE} --json")
+    epilog=show.examples(
+        f"mx inspect build/my-bert.{EXAMPLE}",
+        f"mx inspect build/my-bert.{EXAMPLE} --json",
+        f"mx inspect build/my-bert.quantized.{EXAMPLE} --quantization --plot layers.png",
+    )
 )
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--quantization", is_flag=True, help="Show what quantization did instead, layer by layer.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
+              help="Draw the layers into this .png, .svg or .pdf; goes with --quantization.")  # fmt: skip
 @show.standard_options
-def command(artifact: Path, as_json: bool) -> None:
+def command(artifact: Path, quantization: bool, plot: Path | None, as_json: bool) -> None:
     """Show ARTIFACT's inputs, outputs, lineage, files and parity, after checking its files' sha256."""
     from .. import api
 
+    if plot is not None and not quantization:
+        raise click.UsageError("--plot goes with --quantization")
+    if quantization:
+        _quantization(artifact, plot, as_json)
+        return
     found = api.load(artifact)
     if as_json:
         show.as_json(show.summary(found))
@@ -27,19 +43,50 @@ def command(artifact: Path, as_json: bool) -> None:
     show.table(["input", "declaration"], [[spec.name, str(spec)] for spec in found.inputs])
     show.table(["output", "declaration"], [[spec.name, str(spec)] for spec in found.outputs])
     show.parity(found)
-    for step in found.lineage:
-        click.echo(f"\n{step.verb} → {step.target}, from {step.source.get('ref', 'unknown')}")
-        for title, values in (("options", step.options), ("tools", step.tools)):
-            if values:
-                click.echo(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
+    _lineage(found)
     for key, value in found.details.items():
-        if key != "notes":
+        if key == "quantization":
+            show.quantization_line(found)
+        elif key != "notes":
             click.echo(f"  {key}: {_plain(value)}")
     show.notes(found)
     show.table(
         ["file", "size", "sha256"],
         [[file.path, show.size(file.size), file.sha256[:16] + "…"] for file in found.files],
     )
+
+
+def _quantization(artifact: Path, plot: Path | None, as_json: bool) -> None:
+    from .. import api, charts
+    from ..quantization import report_of
+
+    if plot is not None:
+        charts.check(plot)
+    found = api.load(artifact)
+    report = report_of(found)
+    if plot is not None:
+        charts.layers(report, plot, f"{found.path.name}: {report.mode}")
+    if as_json:
+        show.as_json(report.to_json())
+        return
+    click.echo(f"{found.path}  {found.precision}  {show.size(found.size)}  {show.verdict(found)}")
+    settings = {"mode": report.mode, **report.settings}
+    click.echo(f"  settings: {', '.join(f'{key}={_plain(value)}' for key, value in settings.items())}")
+    show.score(report)
+    show.figures(report)
+    show.layers(report)
+    show.trail(report)
+    show.warnings(report)
+    if plot is not None:
+        click.echo(f"  drawn: {plot}")
+
+
+def _lineage(found: Artifact) -> None:
+    for step in found.lineage:
+        click.echo(f"\n{step.verb} → {step.target}, from {step.source.get('ref', 'unknown')}")
+        for title, values in (("options", step.options), ("tools", step.tools)):
+            if values:
+                click.echo(f"  {title}: {', '.join(f'{key}={value}' for key, value in values.items())}")
 
 
 def _plain(value: object) -> str:
