@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NOISE = 1.02
 
 #: up to this, a candidate that seems slower is measured again
-DOUBTFUL = 1.25
+DOUBTFUL = 2.0
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
