@@ -22,12 +22,14 @@ from modelexport.target import Target
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from modelexport.accuracy import Goal
+    from modelexport.calibration import Calibration
     from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
 #: a `register` a user's module calls to teach the exporter an operator; see docs/how-to/custom-operators.md
-__all__ = ["ExportOptions", "OptimizeOptions", "RunOptions", "register"]
+__all__ = ["ExportOptions", "OptimizeOptions", "QuantizeOptions", "RunOptions", "register"]
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,57 @@ class OptimizeOptions:
     keep_slower: bool = option(False, "keep what was asked even where it is measured to be slower")
 
 
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of `mx quantize` for ONNX artifacts. What is left out, the preset or `auto` decides."""
+
+    mode: Literal["auto", "dynamic", "static", "weight-only", "float16"] = option(
+        "auto",
+        "auto: what this graph runs fast on this hardware; dynamic: activations as it runs; static: with "
+        "calibrated ranges; weight-only: weights in blocks; float16: half precision",
+    )
+    preset: Literal["auto", "x86-vnni", "x86", "arm64", "tensorrt"] = option(
+        "auto", "the hardware to quantize for; auto is this machine"
+    )
+    activation_type: Literal["auto", "uint8", "int8", "uint16", "int16"] = option("auto", "type of activations")
+    weight_type: Literal["auto", "int8", "uint8"] = option("auto", "type of weights")
+    per_channel: bool | None = option(None, "a scale for each output channel of a weight; preset: true")
+    symmetric: bool | None = option(None, "activations without zero points")
+    reduce_range: bool | None = option(None, "weights in 7 bits, for processors whose 16-bit sums overflow")
+    format: Literal["qdq", "qoperator"] = option("qdq", "how a static model says that it is quantized")
+    calibrator: Literal["minmax", "entropy", "percentile"] = option("minmax", "how ranges come from calibration")
+    percentile: float = option(99.99, "share of the values, in %, that a range of calibrator=percentile holds")
+    bits: Literal[8, 4] = option(8, "bits of a weight, for weight-only")
+    block_size: int = option(32, "weights that share a scale, for weight-only: 16, 32, 64, 128 or 256")
+    op_types: tuple[str, ...] = option((), "operators to quantize; none: all that the mode can")
+    exclude: tuple[str, ...] = option((), "nodes to leave in float32, by name; * and ? match")
+    smooth: bool | None = option(None, "even out the channels of activations, computing the same (SmoothQuant)")
+    embeddings: bool | None = option(None, "store embedding tables in 8 bits, a scale for each row")
+    explain: bool = option(True, "measure each layer's error and time for the report")
+
+
 @hookimpl
 def mx_target() -> Target:
     return Target(
         name="onnx",
         summary="ONNX, run by ONNX Runtime (CPU, CUDA and other providers)",
         consumes=("captured",),
-        options={"export": ExportOptions, "optimize": OptimizeOptions, "run": RunOptions},
+        options={
+            "export": ExportOptions,
+            "optimize": OptimizeOptions,
+            "quantize": QuantizeOptions,
+            "run": RunOptions,
+        },
         needs={
             "export": ("torch", "onnx", "onnxscript"),
             "optimize": ("onnx", "onnxscript", "onnxslim", "onnxruntime"),
+            "quantize": ("onnx", "onnxruntime"),
             "run": ("onnxruntime",),
         },
         install={
             "export": "pip install 'modelexport-onnx[export]'",
             "optimize": "pip install 'modelexport-onnx[optimize]'",
+            "quantize": "pip install 'modelexport-onnx[quantize]'",
             "run": "pip install onnxruntime",
         },
     )
@@ -106,6 +144,16 @@ def mx_optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Buil
     from . import optimize
 
     return optimize.optimize(artifact, out, options)
+
+
+@hookimpl
+def mx_quantize(
+    artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
+) -> Build:
+    from . import quantization
+
+    assert goal is not None
+    return quantization.quantize(artifact, out, options, calibration, goal)
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ def size(path: Path) -> int:
     """Bytes of a model's file and its external data."""
     names = _external_files(load_graph(path))
     return path.stat().st_size + sum((path.parent / name).stat().st_size for name in names)
+
+
+def operators(model: Any) -> dict[str, int]:
+    """How many nodes of each operator a model's main graph has."""
+    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
 
 def weight_bytes(model: Any) -> int:

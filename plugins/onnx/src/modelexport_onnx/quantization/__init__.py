@@ -1,0 +1,104 @@
+"""Quantizing an ONNX artifact: choose, apply, measure, explain.
+
+machine.py    what this processor computes in 8 bits
+recipes.py    presets, and the configurations to try for a machine and a graph
+graph.py      the floating-point graph: its layers, weights and types
+rewrite.py    smoothing of activations, embeddings row by row, weights behind a DequantizeLinear
+apply.py      a recipe applied, by ONNX Runtime's quantizers; calibration that streams
+simulate.py   one model with a switch for each layer: the sensitivity of each
+search.py     which layers must stay at higher precision for a budget to hold
+explain.py    the account: ranges, errors, time, warnings
+attempt.py    one recipe from beginning to end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelexport import golden
+from modelexport.errors import ConversionError, OptionError
+from modelexport.quantization import Report
+from modelexport.types import Build
+
+from .. import modelfile
+from . import graph, recipes
+from .attempt import Attempt, Bench
+
+if TYPE_CHECKING:
+    from modelexport.accuracy import Goal
+    from modelexport.calibration import Calibration
+    from modelexport.types import Artifact
+
+    from .. import QuantizeOptions
+    from .recipes import Recipe
+
+#: how much slower than the floating-point model `auto` lets the quantized one be, noise included
+NO_SLOWER = 1.03
+
+#: what `auto` may lose of the score where no --max-drop is given, relative to the artifact's own
+AUTO_DROP = 0.002
+
+
+def quantize(
+    artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal
+) -> Build:
+    """Write a quantized copy of the artifact's model into `out`.
+
+    With `goal.max_drop` (and always in `auto`) layers are left at higher precision until the budget holds. In
+    `auto` the first recipe that holds it and is measured to be no slower than the model as it was is taken.
+    Raises ConversionError where `auto` finds none, OptionError for what can't be.
+    """
+    if artifact.precision != "float32":
+        raise OptionError(
+            f"{artifact.path} is {artifact.precision}: int8 is made from float32", "quantize the float32 artifact"
+        )
+    model = graph.load(artifact.entry_path)
+    bench = Bench(artifact, model, golden.load(artifact.golden).cases)
+    layers = graph.Graph(model).layers(bench.shapes(goal.samples[0]))
+    candidates = recipes.choose(options, layers, calibration is not None)
+    automatic = len(candidates) > 1 or options.mode == "auto"
+    limit = goal.max_drop if goal.max_drop is not None else AUTO_DROP * abs(goal.baseline) if automatic else None
+    attempts: list[Attempt] = []
+    for recipe in candidates:
+        attempt = Attempt.make(recipe, model, bench, options, calibration, goal, limit)
+        attempts.append(attempt)
+        if not automatic or (attempt.holds and attempt.worst <= NO_SLOWER):
+            return _build(attempts, out, artifact, options, goal)
+    if goal.max_drop is not None and not any(attempt.holds for attempt in attempts):
+        attempts.append(min(attempts, key=lambda attempt: attempt.drop))  # core says that it falls short
+        return _build(attempts, out, artifact, options, goal)
+    raise ConversionError(
+        "no 8-bit form of this model keeps its accuracy and is no slower here: " + "; ".join(map(str, attempts)),
+        "choose one with --mode to get it all the same",
+    )
+
+
+def _build(
+    attempts: Sequence[Attempt], out: Path, artifact: Artifact, options: QuantizeOptions, goal: Goal
+) -> Build:
+    final = attempts[-1]
+    modelfile.save(final.quantized, out / modelfile.FILE)
+    report = Report(
+        mode=final.recipe.kind,
+        settings=_settings(final.recipe, options),
+        layers=final.layers() if options.explain else (),
+        trials=tuple(trial for attempt in dict.fromkeys(attempts) for trial in attempt.trials),
+        warnings=tuple(final.warnings()),
+        calibrated=final.recipe.kind == "static",
+    )
+    details = {
+        "quantization": report.to_json(),
+        "operators": modelfile.operators(final.quantized),
+        "session": dict(final.config),
+        "notes": final.notes(),
+    }
+    return Build(modelfile.FILE, ("onnx", "onnxruntime"), final.recipe.precision, details)
+
+
+def _settings(recipe: Recipe, options: QuantizeOptions) -> dict[str, object]:
+    from dataclasses import asdict
+
+    shown = {key: value for key, value in asdict(recipe).items() if key not in ("kind", "why")}
+    return {"preset": options.preset, **shown, "exclude": list(options.exclude)}

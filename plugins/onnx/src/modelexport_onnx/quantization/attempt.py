@@ -1,0 +1,241 @@
+"""One recipe from beginning to end: smoothed, calibrated, applied, searched, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from modelexport import turns
+from modelexport.errors import OptionError
+from modelexport.quantization import Layer, Trial
+from modelexport.types import Session
+
+from .. import session
+from . import apply, explain, graph, rewrite, search
+from .recipes import Recipe
+from .simulate import SAMPLES, Switchable
+
+if TYPE_CHECKING:
+    from modelexport.accuracy import Goal
+    from modelexport.calibration import Calibration
+    from modelexport.golden import GoldenCase
+    from modelexport.types import Arrays, Artifact
+
+    from .. import QuantizeOptions
+
+#: ONNX Runtime folds a DequantizeLinear of constants only when told not to look for quantized operators
+FOLDING = {"session.disable_quant_qdq": "1"}
+
+
+class Bench:
+    """Measures forms of one model against the model as it was."""
+
+    def __init__(self, artifact: Artifact, model: Any, cases: Sequence[GoldenCase]) -> None:
+        self.artifact = artifact
+        self._outputs = [spec.name for spec in artifact.outputs]
+        self._cases = turns.cases_to_time(cases)
+        self._model = model
+        self.profiled = self._cases[0].inputs
+
+    @cached_property
+    def _base(self) -> Any:
+        return session.open_model(self._model)
+
+    def shapes(self, sample: Arrays) -> dict[str, tuple[int, ...]]:
+        """The shape of what every layer with weights takes and gives, for one sample."""
+        names = [
+            name
+            for node, *_ in graph.Graph(self._model).weighted()
+            for name in (node.input[0], node.output[0])
+            if name not in {tensor.name for tensor in self._model.graph.initializer}
+        ]
+        (values,) = graph.probe(self._model, list(dict.fromkeys(names)), [sample])
+        return {name: array.shape for name, array in values.items()}
+
+    def open(self, model: Any, config: Mapping[str, str]) -> Session:
+        runtime = session.open_model(model, config=config)
+        return Session(session.caller(runtime, self._outputs), self.artifact.inputs, self.artifact.outputs)
+
+    def latency(self, model: Any, config: Mapping[str, str]) -> dict[str, float]:
+        """Relative to the model as it was, by case."""
+        runtime = session.open_model(model, config=config)
+        ratios = {}
+        for case in self._cases:
+            calls = [lambda r=r, i=case.inputs: r.run(self._outputs, i) for r in (self._base, runtime)]
+            ratios[case.name] = round(turns.latency_ratios(calls)[0], 3)
+        return ratios
+
+
+@dataclass(eq=False)
+class Attempt:
+    """What became of one recipe. `smoothed` is the floating-point model that `quantized` was made from."""
+
+    recipe: Recipe
+    bench: Bench
+    goal: Goal
+    limit: float | None
+    smoothed: Any
+    quantized: Any = None
+    first: Any = None
+    ranges: Any = None
+    gains: dict[str, float] = field(default_factory=dict)
+    left: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
+    drop: float = float("inf")
+    latency: dict[str, float] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+
+    @classmethod
+    def make(
+        cls,
+        recipe: Recipe,
+        model: Any,
+        bench: Bench,
+        options: QuantizeOptions,
+        calibration: Calibration | None,
+        goal: Goal,
+        limit: float | None,
+    ) -> Attempt:
+        self = cls(recipe, bench, goal, limit, graph.copy(model))
+        self.excluded = _matching(model, options.exclude)
+        if recipe.smooth:
+            samples = calibration if calibration is not None else goal.samples
+            self.gains = rewrite.smooth(graph.Graph(self.smoothed), _some(samples), self.excluded)
+            graph.add_types(self.smoothed)
+        if recipe.kind == "static":
+            assert calibration is not None
+            self.ranges = apply.calibrate(self.smoothed, recipe, calibration)
+        self.first = self._build(frozenset(), "everything quantized")
+        if limit is not None and self.drop > limit:
+            self._search(limit)
+        self.latency = bench.latency(self.quantized, self.config)
+        self._conclude()
+        return self
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        return FOLDING if self.recipe.kind == "folded" else {}
+
+    @property
+    def holds(self) -> bool:
+        return self.limit is None or self.drop <= self.limit
+
+    @property
+    def worst(self) -> float:
+        return max(self.latency.values(), default=float("inf"))
+
+    def __str__(self) -> str:
+        return f"{self.recipe.kind}: drop {self.drop:.4f}, latency {self.worst:.2f} ×"
+
+    def _build(self, left: frozenset[str], what: str) -> Any:
+        self.quantized = apply.quantize(self.smoothed, self.recipe, left, self.excluded, self.ranges)
+        self.left = left
+        with self.bench.open(self.quantized, self.config) as opened:
+            self.drop = self.goal.drop(opened)
+        named = tuple(sorted(left))
+        self.trials.append(Trial(f"{self.recipe.kind}: {what}", self.drop, named, size=self.quantized.ByteSize()))
+        return self.quantized
+
+    def _search(self, limit: float) -> None:
+        ranked = search.ranking(self.sensitivities)
+        hunt = search.Search(ranked, lambda left: self.goal.drop(self.simulation.session(left)), limit)
+        left = hunt.find()
+        self.trials += hunt.trials
+        for _ in range(search.BUILT):
+            if left is None or len(left) >= len(ranked):
+                break
+            self._build(left, f"{len(left)} of {len(ranked)} layers left")
+            if self.drop <= limit:
+                break
+            left = hunt.more(left)
+
+    @cached_property
+    def simulation(self) -> Switchable:
+        return Switchable(self.smoothed, self.first, self.bench.artifact)
+
+    @cached_property
+    def sensitivities(self) -> Any:
+        return self.simulation.sensitivities(self.goal.samples)
+
+    def _conclude(self) -> None:
+        last = max(i for i, trial in enumerate(self.trials) if not trial.simulated)
+        trial = self.trials[last]
+        verdict = "holds the budget" if self.holds else "over budget"
+        if self.limit is None:
+            verdict = "kept as asked"
+        self.trials[last] = Trial(trial.what, trial.drop, trial.left, False, self.latency, trial.size, verdict)
+
+    # ----------------------------------------------------------------------------------- the account
+
+    @cached_property
+    def _seen(self) -> dict[str, tuple[float, float]]:
+        wanted = explain.activations(graph.Graph(self.smoothed), self.simulation.units)
+        return explain.observe(self.smoothed, wanted, self.goal.samples[:SAMPLES])
+
+    def layers(self) -> tuple[Layer, ...]:
+        units = self.simulation.units
+        names = [unit.name for unit in units]
+        forms = {"float": (self.smoothed, {}), "all": (self.first, self.config)}
+        times = {
+            form: explain.profile(model, self.bench.profiled, names, config)
+            for form, (model, config) in forms.items()
+        }
+        same = self.first is self.quantized
+        times["final"] = (
+            times["all"] if same else explain.profile(self.quantized, self.bench.profiled, names, self.config)
+        )
+        return explain.layers(
+            units, self.recipe, self.left, graph.Graph(self.smoothed), self._seen, self.sensitivities, times
+        )
+
+    def warnings(self) -> list[str]:
+        ranges = {} if self.ranges is None else _plain(self.ranges)
+        return explain.warnings(graph.Graph(self.smoothed), self.recipe, self.left, self._seen, ranges)
+
+    def notes(self) -> list[str]:
+        shown = ", ".join(f"{ratio:.2f} × at {case!r}" for case, ratio in self.latency.items())
+        notes = [f"{self.recipe.kind}: {self.recipe.why}"] if self.recipe.why else []
+        notes.append(f"latency {shown}, relative to the artifact it was made from")
+        if self.left:
+            form = "kept in blocks" if self.recipe.fallback == "blockwise" else "left in float32"
+            notes.append(
+                f"{len(self.left)} of {len(self.simulation.units)} layers {form}: {', '.join(sorted(self.left))}"
+            )
+        if self.gains:
+            notes.append(
+                f"smoothed {len(self.gains)} activations, {max(self.gains.values()):.0f} dB gained at most"
+            )
+        if self.config:
+            notes.append(
+                "to be as fast elsewhere, open it with " + ", ".join(f"{k}={v}" for k, v in self.config.items())
+            )
+        return notes
+
+
+def _some(samples: Iterable[Arrays]) -> list[Arrays]:
+    found = []
+    for sample in samples:
+        found.append(sample)
+        if len(found) == SAMPLES:
+            break
+    return found
+
+
+def _matching(model: Any, patterns: Collection[str]) -> frozenset[str]:
+    """The nodes whose names match a pattern. Raises OptionError for a pattern that matches none."""
+    names = [node.name for node in model.graph.node]
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise OptionError(f"no node is called {pattern!r}", "`mx inspect --quantization` lists the names")
+    return frozenset(name for name in names if any(fnmatch(name, pattern) for pattern in patterns))
+
+
+def _plain(ranges: Any) -> dict[str, tuple[float, float]]:
+    found = {}
+    for name in ranges.keys():  # noqa: SIM118
+        low, high = ranges[name].range_value
+        found[name] = (float(low), float(high))
+    return found

@@ -1,0 +1,201 @@
+"""A floating-point ONNX graph as quantization sees it: named nodes, known types, and what each layer computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelexport.errors import ArtifactError, ConversionError
+
+from .. import modelfile
+
+if TYPE_CHECKING:
+    from modelexport.types import Array, Arrays
+
+#: operators that only a quantized graph has
+QUANTIZED = {
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "MatMulNBits",
+    "QLinearConv", "QLinearMatMul", "QAttention", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QGemm",
+    "GatherBlockQuantized",
+}  # fmt: skip
+
+#: operator → which inputs are weights, and along which axis a weight has its output channels
+WEIGHTS: Mapping[str, Mapping[int, int]] = {
+    "Conv": {1: 0},
+    "ConvTranspose": {1: 1},
+    "MatMul": {1: -1},
+    "Gemm": {1: 1},
+    "LSTM": {1: 1, 2: 1},
+    "GRU": {1: 1, 2: 1},
+}
+
+#: opset in which QuantizeLinear learnt axes
+OLDEST = 13
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node with constant weights: `macs` is the number of multiply-accumulates for one sample."""
+
+    name: str
+    kind: str
+    weight: str
+    axis: int
+    activation: str
+    output: str
+    macs: int
+
+
+class Graph:
+    """A model, and what is asked about it. Changing the model's weights or nodes in place is allowed."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @cached_property
+    def initializers(self) -> dict[str, Any]:
+        return {tensor.name: tensor for tensor in self.model.graph.initializer}
+
+    def weight(self, name: str) -> Array:
+        from onnx import numpy_helper
+
+        array: Array = numpy_helper.to_array(self.initializers[name])
+        return array
+
+    def weighted(self) -> list[tuple[Any, int, int]]:
+        """Every node with a constant float weight of rank 2 or more: (node, input index, channel axis)."""
+        found = []
+        for node in self.model.graph.node:
+            for index, axis in WEIGHTS.get(node.op_type, {}).items():
+                tensor = self.initializers.get(node.input[index]) if index < len(node.input) else None
+                if tensor is not None and tensor.data_type == 1 and len(tensor.dims) >= 2:
+                    transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
+                    found.append((node, index, 0 if transposed else axis % len(tensor.dims)))
+        return found
+
+    def embeddings(self) -> list[Any]:
+        """Gathers of rows from a constant float table."""
+        found = []
+        for node in self.model.graph.node:
+            table = self.initializers.get(node.input[0]) if node.op_type == "Gather" else None
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            if table is not None and table.data_type == 1 and len(table.dims) == 2 and not axis:
+                found.append(node)
+        return found
+
+    def layers(self, shapes: Mapping[str, Sequence[int]]) -> list[Layer]:
+        """The layers with weights, at the shapes of one sample's tensors."""
+        found = []
+        for node, index, axis in self.weighted():
+            dims = list(self.initializers[node.input[index]].dims)
+            outputs = shapes.get(node.output[0], ())
+            size = 1
+            for length in outputs:
+                size *= length
+            channels = dims[axis]
+            macs = size * (_product(dims) // max(channels, 1)) if node.op_type != "ConvTranspose" else 0
+            if node.op_type in ("LSTM", "GRU"):
+                macs = _product(dims) * _product(shapes.get(node.output[0], ())[:1])
+            if node.op_type == "ConvTranspose":
+                macs = _product(shapes.get(node.input[0], ())) * _product(dims[1:])
+            found.append(
+                Layer(node.name, node.op_type, node.input[index], axis, node.input[0], node.output[0], macs)
+            )
+        return found
+
+    def float_bytes(self) -> int:
+        return sum(_product(tensor.dims) * 4 for tensor in self.model.graph.initializer if tensor.data_type == 1)
+
+
+def _product(numbers: Iterable[int]) -> int:
+    total = 1
+    for number in numbers:
+        total *= number
+    return total
+
+
+def load(path: Path) -> Any:
+    """The model to quantize, every node with a name of its own, every tensor with its type.
+
+    Raises ArtifactError for a model that is quantized already, ConversionError for an opset too old.
+    """
+    from . import rewrite
+
+    model = modelfile.load(path)
+    if found := sorted({node.op_type for node in model.graph.node} & QUANTIZED):
+        raise ArtifactError(
+            f"the model is quantized already: it has {', '.join(found)}", "quantize the floating-point model"
+        )
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST:
+        raise ConversionError(
+            f"opset {opset} has no per-channel quantization: that came with opset {OLDEST}",
+            "export the model again at a newer opset, or convert it with onnx.version_converter",
+        )
+    name_nodes(model)
+    rewrite.split_attention(model)
+    add_types(model)
+    return model
+
+
+def copy(model: Any) -> Any:
+    import onnx
+
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    return twin
+
+
+def name_nodes(model: Any) -> None:
+    """Give every node a name that no other node has: ONNX Runtime's quantizers know nodes by their names."""
+    taken: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        while name in taken:
+            name = f"{name}_{index}"
+        node.name = name
+        taken.add(name)
+
+
+def add_types(model: Any) -> None:
+    """Write the type of every tensor into the model, as ONNX Runtime infers it, its own operators included."""
+    import onnx
+
+    from .. import session
+
+    known = {value.name for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
+    names = [name for node in model.graph.node for name in node.output if name and name not in known]
+    if not names:
+        return
+    probe = copy(model)
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    values = {value.name: value for value in session.open_model(probe, optimization="none").get_outputs()}
+    for name in names:
+        kind = _ELEMENTS.get(values[name].type)
+        if kind is not None:
+            shape = [size if isinstance(size, (int, str)) else None for size in values[name].shape]
+            model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+
+
+_ELEMENTS = {
+    "tensor(float)": 1, "tensor(uint8)": 2, "tensor(int8)": 3, "tensor(uint16)": 4, "tensor(int16)": 5,
+    "tensor(int32)": 6, "tensor(int64)": 7, "tensor(string)": 8, "tensor(bool)": 9, "tensor(float16)": 10,
+    "tensor(double)": 11, "tensor(uint32)": 12, "tensor(uint64)": 13, "tensor(bfloat16)": 16,
+}  # fmt: skip
+
+
+def probe(model: Any, tensors: Sequence[str], samples: Iterable[Arrays]) -> Iterable[dict[str, Array]]:
+    """The values that `tensors` of the model take, sample by sample."""
+    import onnx
+
+    from .. import session
+
+    own = {value.name for value in model.graph.output}
+    probed = copy(model)
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in own)
+    runtime = session.open_model(probed, optimization="basic")
+    for sample in samples:
+        yield dict(zip(tensors, runtime.run(list(tensors), sample), strict=True))
