@@ -6,12 +6,13 @@ Each verb that writes ends with the parity gate, and its artifact appears in pla
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import evidence, golden, manifest, pipeline, plugins, quantization, staging, steps
+from . import evidence, golden, manifest, pipeline, plan, plugins, quantization, staging, steps
 from . import options as opts
 from . import parity as gate
 from . import source as sources
@@ -19,6 +20,9 @@ from .calibration import Calibration, open_calibration
 from .errors import ArtifactError, MxError, OptionError, OutputError, ParityError, RuntimeFailure, SourceError
 from .pipeline import Progress, silent
 from .types import Artifact, Build, LoadOptions, Session
+
+#: how the progress line begins that says that a finished step is used again
+REUSED = "reused"
 
 # --------------------------------------------------------------------------------------- export
 
@@ -39,19 +43,37 @@ def export(
     verify: bool = True,
     allow_pickle: bool = False,
     allow_download: bool = False,
+    precision: str | None = None,
+    calibration: Any = None,
+    samples: int = 128,
+    seed: int = 0,
+    column: str | None = None,
+    metric: str = "cosine",
+    evaluate: Callable[[Session], float] | str | None = None,
+    max_drop: float | None = None,
     progress: Progress = silent,
 ) -> tuple[Artifact, ...]:
     """Export `source` to every one of `targets`; returns their artifacts, `out/NAME.TARGET`, in that order.
 
     The model is captured once for all targets. `source` is a reference as on the command line, an
     `nn.Module` with `inputs` (or a `Source`). `options` are the targets' own, `key` or `target.key`.
+
+    With `precision`, each is then optimized and quantized as its target does that, and `NAME.PRECISION.TARGET` is
+    returned. Each step is an artifact beside it; one that is there already and was made from the same model, with
+    the same options and tools, is reused. `calibration` and what follows are as in `quantize`; `tolerance` is the
+    last step's.
+
     Raises a subclass of MxError; ParityError leaves the artifact as `NAME.TARGET.failed` for inspection.
     """
     names = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
     tolerances = gate.parse_tolerance(tolerance) if isinstance(tolerance, str) else dict(tolerance or {})
-    chosen = target_options(names, "export", options or {})
-    for target in names:
-        plugins.require(target, "export")
+    wish = evidence.Wish.read(metric, max_drop, evaluate)
+    recipes = {target: plan.recipe(plugins.target(target).target, precision) for target in names}
+    chosen = verb_options(recipes, options or {})
+    _check_goal(recipes, precision, calibration is not None or wish != evidence.Wish())
+    for target, recipe in recipes.items():
+        for verb in recipe:
+            plugins.require(target, verb)
     for module in register:
         sources.import_user_module(module)
 
@@ -62,30 +84,91 @@ def export(
     loaded = sources.resolve(source, load_options)
     if loaded.golden is not None and loaded.format in names:
         raise SourceError(f"{loaded.ref} is a {loaded.format} artifact already", "give another --target")
-    stem = name or loaded.name
-    finals = [Path(out) / f"{stem}.{target}" for target in names]
-    chains = [pipeline.chain(target, loaded.format) for target in names]
-    for final in finals:
-        staging.check_place(final)
+    makers = []
+    for target, recipe in recipes.items():
+        places = plan.places(list(recipe), Path(out), name or loaded.name, target, precision)
+        for place in places.values():
+            staging.check_place(place)
+        makers.append(_Chain(pipeline.chain(target, loaded.format), places, chosen, tolerances, verify, progress))
 
     progress("compute the reference")
     job = pipeline.prepare(loaded, Path(sample) if sample is not None else None, verify)
-    checks = pipeline.Gate(verify, tolerances, progress)
-    return _make_all(job, dict(zip(finals, chains, strict=True)), chosen, checks)
+    read = partial(_read_calibration, ref=calibration, samples=samples, seed=seed, column=column)
+    return _make_all([partial(maker.make, job, wish, read) for maker in makers])
 
 
-def _make_all(
-    job: pipeline.Prepared,
-    chains: Mapping[Path, Sequence[str]],
-    chosen: Mapping[str, Any],
-    checks: pipeline.Gate,
-) -> tuple[Artifact, ...]:
+def _check_goal(recipes: Mapping[str, Collection[str]], precision: str | None, given: bool) -> None:
+    """Raise OptionError for calibration data or a goal that nothing would look at."""
+    idle = [target for target, recipe in recipes.items() if "quantize" not in recipe]
+    if given and precision is None:
+        raise OptionError("calibration data and goals go with --precision", "add --precision, or use mx quantize")
+    if given and idle:
+        raise OptionError(
+            f"target {idle[0]!r} does not quantize for {precision}: calibration data and goals do not apply",
+            "leave them out",
+        )
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """The steps to one target's artifact: the formats of the export, and the place of each verb's result."""
+
+    formats: Sequence[str]
+    places: Mapping[str, Path]
+    options: Mapping[str, Mapping[str, Any]]
+    tolerance: Mapping[str, float]
+    verify: bool
+    progress: Progress
+
+    def make(
+        self, job: pipeline.Prepared, wish: evidence.Wish, read: Callable[[Artifact], Calibration | None]
+    ) -> Artifact:
+        """Every step in turn; finished ones are reused where there are several."""
+        made = self._export(job)
+        given = read(made) if "quantize" in self.places else None
+        for verb, place in list(self.places.items())[1:]:
+            work = _job(verb, made.path, place, self.options[made.format][verb], self._checks(verb))
+            made = (
+                _optimized(work, reuse=True) if verb == "optimize" else _quantized(work, wish, given, reuse=True)
+            )
+        return made
+
+    def _export(self, job: pipeline.Prepared) -> Artifact:
+        target, final, checks = self.formats[-1], self.places["export"], self._checks("export")
+        if len(self.places) > 1:
+            options = self.options[target]["export"] if target in self.options else None
+            found = steps.exported(job, self.formats, final, options, checks.tolerance)
+            if found is not None:
+                return _reused(found, self.progress)
+        chosen = {name: of_verb["export"] for name, of_verb in self.options.items()}
+        return pipeline.make(job, self.formats, final, chosen, checks)
+
+    def _checks(self, verb: str) -> pipeline.Gate:
+        """The user's tolerance is for the result: the steps before it keep their own budgets."""
+        last = verb == list(self.places)[-1]
+        return pipeline.Gate(self.verify, self.tolerance if last else {}, self.progress)
+
+
+def _reused(found: Artifact, progress: Progress) -> Artifact:
+    progress(f"{REUSED} {found.path} (same model, options and tools)")
+    return found
+
+
+def _read_calibration(
+    artifact: Artifact, ref: Any, samples: int, seed: int, column: str | None
+) -> Calibration | None:
+    if ref is None:
+        return None
+    return open_calibration(artifact, ref, samples=samples, seed=seed, column=column)
+
+
+def _make_all(makers: Sequence[Callable[[], Artifact]]) -> tuple[Artifact, ...]:
     """Every target gets its turn, whatever happens to the others; then the first error is raised."""
     made: list[Artifact] = []
     errors: list[MxError] = []
-    for final, formats in chains.items():
+    for make in makers:
         try:
-            made.append(pipeline.make(job, formats, final, chosen, checks))
+            made.append(make())
         except MxError as error:
             errors.append(error)
     if errors:
@@ -104,18 +187,41 @@ def target_options(targets: Sequence[str], verb: str, values: Mapping[str, Any])
 
     Raises OptionError for a key that no target has, TargetError for an unknown target.
     """
-    loaded = {name: plugins.target(name) for name in targets}
-    kinds = {name: plugin.target.options.get(verb, opts.NoOptions) for name, plugin in loaded.items()}
-    mine: dict[str, dict[str, Any]] = {name: {} for name in targets}
+    found = verb_options({name: {verb: {}} for name in targets}, values)
+    return {name: of_verb[verb] for name, of_verb in found.items()}
+
+
+def verb_options(
+    recipes: Mapping[str, Mapping[str, Mapping[str, Any]]], values: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """As `target_options`, for several verbs: target → verb → options object; a key is for every verb that has it.
+
+    `recipes` gives each target's verbs, and what holds for them where `values` says nothing else.
+    """
+    declared = {target: plugins.target(target).target.options for target in recipes}
+    kinds = {
+        target: {verb: declared[target].get(verb, opts.NoOptions) for verb in recipe}
+        for target, recipe in recipes.items()
+    }
+    mine = {target: {verb: dict(given) for verb, given in recipe.items()} for target, recipe in recipes.items()}
     for key, value in values.items():
         prefix, dot, rest = key.partition(".")
-        if dot and prefix in mine:
-            mine[prefix][rest] = value
-            continue
-        takers = [name for name, kind in kinds.items() if opts.key_of(key) in opts.keys(kind)] or list(targets)
-        for name in takers:
-            mine[name][key] = value
-    return {name: opts.build(kinds[name], mine[name], f"target {name!r}") for name in targets}
+        targets, own = ([prefix], rest) if dot and prefix in mine else (list(mine), key)
+        takers = [
+            (target, verb)
+            for target in targets
+            for verb, kind in kinds[target].items()
+            if opts.key_of(own) in opts.keys(kind)
+        ]
+        if not takers:
+            known = set().union(*(opts.keys(kind) for kind in kinds[targets[0]].values()))
+            raise OptionError(f"target {targets[0]!r} has no option {own!r}", opts.suggest(own, sorted(known)))
+        for target, verb in takers:
+            mine[target][verb][own] = value
+    return {
+        target: {verb: opts.build(kinds[target][verb], given, f"target {target!r}") for verb, given in of.items()}
+        for target, of in mine.items()
+    }
 
 
 # --------------------------------------------------------------------------------------- run, verify
@@ -215,11 +321,18 @@ def optimize(
 
     Raises a subclass of MxError; ParityError leaves the copy as `OUT.failed` for inspection.
     """
-    job = _job("optimize", path, out, options, tolerance, verify, progress)
-    progress(f"optimize {job.artifact.path}")
+    tolerances = gate.parse_tolerance(tolerance) if isinstance(tolerance, str) else dict(tolerance or {})
+    return _optimized(_job("optimize", path, out, options or {}, pipeline.Gate(verify, tolerances, progress)))
+
+
+def _optimized(job: _Job, reuse: bool = False) -> Artifact:
+    origin = steps.origin(job.artifact)
+    if reuse and (found := job.finished(origin)):
+        return found
+    job.checks.progress(f"optimize {job.artifact.path}")
     with staging.staged(job.final) as draft:
         build = plugins.call(job.plugin, "optimize", artifact=job.artifact, out=draft, options=job.options)
-        result = job.copy(draft, build, steps.origin(job.artifact))
+        result = job.copy(draft, build, origin)
         return pipeline.finish(result, job.final, golden.load(job.artifact.golden), job.checks)
 
 
@@ -248,22 +361,26 @@ def quantize(
     Raises a subclass of MxError; ParityError, when the copy fails the gate or loses more than `max_drop`, leaves
     it as `OUT.failed` for inspection.
     """
-    job = _job("quantize", path, out, options, tolerance, verify, progress)
-    _refuse_quantized(job.artifact)
+    tolerances = gate.parse_tolerance(tolerance) if isinstance(tolerance, str) else dict(tolerance or {})
+    job = _job("quantize", path, out, options or {}, pipeline.Gate(verify, tolerances, progress))
     wish = evidence.Wish.read(metric, max_drop, evaluate)
-    given = None
+    return _quantized(job, wish, _read_calibration(job.artifact, calibration, samples, seed, column))
+
+
+def _quantized(job: _Job, wish: evidence.Wish, calibration: Calibration | None, reuse: bool = False) -> Artifact:
     if calibration is not None:
-        progress("read the calibration data")
-        given = open_calibration(job.artifact, calibration, samples=samples, seed=seed, column=column)
+        job.checks.progress("read the calibration data")
+    origin = steps.quantize_origin(job.artifact, calibration, wish)
+    if reuse and (found := job.finished(origin)):
+        return found
     with staging.staged(job.final) as draft:
-        return _quantize(job, draft, evidence.gather(job.artifact, given), wish, given)
+        return _quantize_into(draft, job, evidence.gather(job.artifact, calibration), wish, origin)
 
 
-def _quantize(
-    job: _Job, draft: Path, data: evidence.Data, wish: evidence.Wish, calibration: Calibration | None
+def _quantize_into(
+    draft: Path, job: _Job, data: evidence.Data, wish: evidence.Wish, origin: Mapping[str, Any]
 ) -> Artifact:
     artifact, progress = job.artifact, job.checks.progress
-    origin = steps.quantize_origin(artifact, calibration, wish)
     with evidence.judged(artifact, data, wish) as judge:
         progress(f"quantize {artifact.path}")
         build = plugins.call(
@@ -302,6 +419,12 @@ class _Job:
     final: Path
     checks: pipeline.Gate
 
+    def finished(self, origin: Mapping[str, Any]) -> Artifact | None:
+        """What is there already, if the work would only make it again."""
+        before, checks = self.artifact.lineage, self.checks
+        found = steps.finished(self.final, before, self.verb, self.plugin, self.options, origin, checks.tolerance)
+        return None if found is None else _reused(found, checks.progress)
+
     def copy(self, draft: Path, build: Build, origin: Mapping[str, Any]) -> Artifact:
         """The artifact that `build` wrote into `draft`, with all that a copy keeps."""
         artifact = self.artifact
@@ -318,21 +441,22 @@ def _job(
     verb: str,
     path: str | os.PathLike[str],
     out: str | os.PathLike[str] | None,
-    options: Mapping[str, Any] | None,
-    tolerance: Mapping[str, float] | str | None,
-    verify: bool,
-    progress: Progress,
+    options: Any,
+    checks: pipeline.Gate,
 ) -> _Job:
+    """`options` are texts (or ready values) by key, or an options object."""
     artifact = load(path)
+    if verb == "quantize":
+        _refuse_quantized(artifact)
     plugin = plugins.require(artifact.format, verb)
-    chosen = target_options([artifact.format], verb, options or {})[artifact.format]
+    if isinstance(options, Mapping):
+        options = target_options([artifact.format], verb, options)[artifact.format]
     stem = artifact.path.name.removesuffix(f".{artifact.format}")
     final = Path(out) if out is not None else artifact.path.with_name(f"{stem}.{verb}d.{artifact.format}")
     if final.resolve() == artifact.path.resolve():
         raise OutputError(f"{final} is the artifact itself", "write the result elsewhere with -o")
     staging.check_place(final)
-    tolerances = gate.parse_tolerance(tolerance) if isinstance(tolerance, str) else dict(tolerance or {})
-    return _Job(verb, artifact, plugin, chosen, final, pipeline.Gate(verify, tolerances, progress))
+    return _Job(verb, artifact, plugin, options, final, checks)
 
 
 # --------------------------------------------------------------------------------------- benchmark

@@ -145,6 +145,22 @@ def _first_difference(triples: Iterable[tuple[GoldenCase, Arrays, Arrays]]) -> t
     return None
 
 
+def same(one: Golden, other: Golden) -> bool:
+    """Whether both hold the same inputs, and answers as near as two calls of one reference must be."""
+    import numpy as np
+
+    if [case.name for case in one.cases] != [case.name for case in other.cases]:
+        return False
+    pairs = list(zip(one.cases, other.cases, strict=True))
+    parts = [(a, a.outputs, b.outputs) for a, b in pairs] + [(a, a.again or {}, b.again or {}) for a, b in pairs]
+    if any(
+        mine.keys() != others.keys() for _, mine, others in [*parts, *((a, a.inputs, b.inputs) for a, b in pairs)]
+    ):
+        return False
+    inputs = all(np.array_equal(a.inputs[name], b.inputs[name]) for a, b in pairs for name in a.inputs)
+    return inputs and _first_difference(parts) is None
+
+
 def trim(golden: Golden, limit: int) -> Golden:
     """`golden` without its largest cases, so that it takes at most `limit` bytes; one case at least stays.
 

@@ -49,7 +49,7 @@ def build(kind: type, values: Mapping[str, Any], owner: str) -> Any:
     for key, value in values.items():
         name = names.get(key.replace("_", "-"))
         if name is None:
-            raise OptionError(f"{owner} has no option {key!r}", _suggest(key, list(names)))
+            raise OptionError(f"{owner} has no option {key!r}", suggest(key, list(names)))
         arguments[name] = _convert(hints[name], value, key, owner)
     return kind(**arguments)
 
@@ -104,7 +104,8 @@ def type_name(hint: Any) -> str:
     return str(getattr(hint, "__name__", hint))
 
 
-def _suggest(key: str, names: list[str]) -> str:
+def suggest(key: str, names: list[str]) -> str:
+    """A hint for an unknown `key`: the nearest of `names`, or all of them."""
     if not names:
         return "it has none"
     from difflib import get_close_matches

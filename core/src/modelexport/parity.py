@@ -63,6 +63,23 @@ def budget_for(precision: str, dtype: str, tolerance: Mapping[str, float] | None
     return replace(budget, **tolerance) if tolerance else budget
 
 
+def gated_alike(artifact: Artifact, tolerance: Mapping[str, float]) -> bool:
+    """Whether the gate of `artifact` passed, with the budgets that `tolerance` gives now."""
+    if artifact.parity.verified is False:
+        return False
+    kept = {spec.name: {"bfloat16": "float32"}.get(spec.dtype, spec.dtype) for spec in artifact.outputs}
+    wanted = [
+        _row(row["name"], budget_for(artifact.precision, kept.get(row["name"], ""), tolerance))
+        for row in artifact.parity.outputs
+    ]
+    names = ("atol", "rtol", "noise", "min_cosine", "min_equal")
+    return all(
+        now[name] == then.get(name)
+        for now, then in zip(wanted, artifact.parity.outputs, strict=True)
+        for name in names
+    )
+
+
 def parse_tolerance(text: str | None) -> dict[str, float]:
     """`1e-3` (atol and rtol) or `atol=1e-4,cosine=0.999`. Raises OptionError."""
     if not text:

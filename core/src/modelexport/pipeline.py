@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import __version__, cases, golden, manifest, plan, plugins, staging, torchref, worker
 from . import capture as capturing
+from . import cases, golden, manifest, plan, plugins, staging, steps, torchref, worker
 from . import options as opts
 from . import parity as gate
 from . import source as sources
@@ -225,16 +225,12 @@ def _origin(source: Source) -> dict[str, Any]:
         origin["fingerprint"] = torchref.fingerprint(source.module)
     elif source.path is not None and source.path.is_file():
         origin["fingerprint"] = manifest.sha256(source.path)
+    elif source.golden is not None and source.path is not None:
+        origin["fingerprint"] = steps.fingerprint(manifest.read(source.path, check_files=False))
     return origin
 
 
 def lineage_step(verb: str, plugin: plugins.Plugin, build: Build, options: Any, origin: Mapping[str, Any]) -> Step:
     """The lineage's record of one call of a plugin."""
-    tools = {
-        "modelexport": __version__,
-        plugin.entry.distribution: plugin.entry.version,
-        **plugins.versions(build.tools),
-    }
-    given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}
-    chosen = {opts.key_of(key): value for key, value in given.items()}
-    return Step(verb, plugin.target.name, chosen, tools, origin)
+    tools = {**plugins.versions(build.tools), **steps.own_tools(plugin)}
+    return Step(verb, plugin.target.name, steps.chosen(options), tools, origin)

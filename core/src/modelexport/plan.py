@@ -1,4 +1,5 @@
-"""The shortest chain of formats from what the source is to what a target takes.
+"""What is made from what: the shortest chain of formats from what the source is to what a target takes, and the
+verbs that follow for a lower precision.
 
 A target names the formats it consumes; core itself makes `captured` from a live module, and every target
 makes the format that bears its name. So a target that takes another target's files has no exporter of its
@@ -8,11 +9,16 @@ own, and a model is captured once however many targets are asked for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from .errors import TargetError
+from .errors import OptionError, TargetError
+from .target import Target
 
 MODULE, CAPTURED = "module", "captured"
+
+#: the verbs that may follow an export, in the order in which they do
+AFTER_EXPORT = ("optimize", "quantize")
 
 
 def chain(target: str, start: str, consumes: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
@@ -56,3 +62,32 @@ def _accepted(name: str, consumes: Callable[[str], Sequence[str]]) -> Sequence[s
     if name == MODULE:
         return ()
     return (MODULE,) if name == CAPTURED else consumes(name)
+
+
+def recipe(target: Target, precision: str | None) -> dict[str, Mapping[str, str]]:
+    """The verbs that lead to an artifact of `target` at `precision`, in order, each with its options.
+
+    Raises OptionError when the target has no such precision.
+    """
+    if precision is None:
+        return {"export": {}}
+    if precision not in target.precisions:
+        has = ", ".join(target.precisions)
+        raise OptionError(
+            f"target {target.name!r} has no precision {precision!r}", f"it has {has}" if has else "it has none"
+        )
+    steps = target.precisions[precision]
+    return {"export": {}, **{verb: steps[verb] for verb in AFTER_EXPORT if verb in steps}}
+
+
+def places(verbs: Sequence[str], folder: Path, name: str, target: str, precision: str | None) -> dict[str, Path]:
+    """Where each step's artifact goes: the last bears the precision, those between it and the first their verb.
+
+    >>> list(places(("export", "optimize", "quantize"), Path(), "net", "x", "int8").values())  # doctest: +SKIP
+    [Path('net.x'), Path('net.optimized.x'), Path('net.int8.x')]
+    """
+    first, *between = verbs
+    found = {first: folder / f"{name}.{target}"}
+    for verb in between:
+        found[verb] = folder / f"{name}.{precision if verb == between[-1] else verb + 'd'}.{target}"
+    return found

@@ -1,19 +1,32 @@
-"""What each step of a lineage was made from, recorded so that it can be told whether it is still the same."""
+"""What each step of a lineage was made from, and whether a finished one can stand for the one that is wanted.
+
+A step is reused when all that shapes its result is as it was: the verb and its options, the versions of the tools,
+the contents of what it was made from, the budgets of its gate; for an export also the model's answers, computed
+anew, since its code may have changed; for quantization also the calibration data and the goal.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import manifest
-from .types import Artifact
+from . import __version__, golden, manifest, parity, plan, plugins
+from . import options as opts
+from .entrypoints import FilePoint
+from .errors import ArtifactError
+from .types import Artifact, Step
 
 if TYPE_CHECKING:
     from .calibration import Calibration
     from .evidence import Wish
+    from .pipeline import Prepared
+
+# --------------------------------------------------------------------------------------- what is recorded
 
 
 def fingerprint(artifact: Artifact) -> str:
@@ -25,7 +38,7 @@ def fingerprint(artifact: Artifact) -> str:
 
 
 def origin(artifact: Artifact) -> dict[str, Any]:
-    """The lineage's record of the artifact that another one was made from."""
+    """The lineage's record of the artifact that another one is made from."""
     return {"ref": str(artifact.path), "format": artifact.format, "fingerprint": fingerprint(artifact)}
 
 
@@ -46,3 +59,100 @@ def _code(function: Callable[..., Any]) -> dict[str, str | None]:
     except TypeError:
         file = None
     return {"name": name, "sha256": manifest.sha256(Path(file)) if file and Path(file).is_file() else None}
+
+
+def chosen(options: Any) -> dict[str, Any]:
+    """Every option in force, by its key."""
+    given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}
+    return {opts.key_of(key): value for key, value in given.items()}
+
+
+def own_tools(plugin: plugins.Plugin) -> dict[str, str]:
+    """The versions that every step depends on."""
+    return {"modelexport": __version__, plugin.entry.distribution: plugin.entry.version}
+
+
+# --------------------------------------------------------------------------------------- what is reused
+
+
+def finished(
+    place: Path,
+    before: Sequence[Step],
+    verb: str,
+    plugin: plugins.Plugin,
+    options: Any,
+    source: Mapping[str, Any],
+    tolerance: Mapping[str, float],
+) -> Artifact | None:
+    """The artifact at `place`, if calling `plugin` for `verb` now would make the same one; else None.
+
+    `before` is the lineage of what it would be made from, `source` the record of that.
+    """
+    found = _artifact(place)
+    if found is None or not found.lineage or isinstance(plugin.entry.point, FilePoint):
+        return None  # a plugin in a file has no version to go by
+    *earlier, last = found.lineage
+    wanted = Step(verb, plugin.target.name, chosen(options), last.tools, _contents(source))
+    same = (
+        _plain(earlier) == _plain(before)
+        and _plain(Step(last.verb, last.target, last.options, last.tools, _contents(last.source)))
+        == _plain(wanted)
+        and {**plugins.versions(list(last.tools)), **own_tools(plugin)} == dict(last.tools)
+        and _known(source)
+        and parity.gated_alike(found, tolerance)
+    )
+    return found if same else None
+
+
+def exported(
+    job: Prepared, formats: Sequence[str], final: Path, options: Any, tolerance: Mapping[str, float]
+) -> Artifact | None:
+    """The artifact at `final`, if exporting the model again would make the same one; else None.
+
+    One that was made by way of another target's artifact is not reused: its lineage does not tell with which
+    options that one was made.
+    """
+    from .pipeline import GOLDEN_BYTES
+
+    if any(name != plan.CAPTURED for name in formats[:-1]):
+        return None
+    plugin = plugins.target(formats[-1])
+    found = finished(final, job.source.lineage, "export", plugin, options, job.origin, tolerance)
+    if found is None or (found.inputs, found.outputs) != (job.described.specs, job.outputs):
+        return None
+    carried = {entry.path: entry.sha256 for entry in found.files if entry.path.startswith("processing/")}
+    same = (
+        _plain(found.processing) == _plain(job.source.processing)
+        and carried == {name: manifest.sha256(path) for name, path in job.source.files.items()}
+        and golden.same(golden.load(found.golden), golden.trim(job.golden, GOLDEN_BYTES))
+    )
+    return found if same else None
+
+
+def _artifact(place: Path) -> Artifact | None:
+    if not (place / manifest.NAME).is_file():
+        return None
+    try:
+        return manifest.read(place)
+    except ArtifactError:
+        return None  # a damaged one is made again
+
+
+def _contents(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of a source without the places where things were found: contents are what counts."""
+    return {
+        key: {k: v for k, v in value.items() if k != "ref"} if isinstance(value, Mapping) else value
+        for key, value in source.items()
+        if key != "ref"
+    }
+
+
+def _known(source: Mapping[str, Any]) -> bool:
+    """Whether the record pins down what the step was made from: the weights, and the user's own score."""
+    code = source.get("goal", {}).get("evaluate", {"sha256": "none is used"})
+    return source.get("fingerprint") is not None and code["sha256"] is not None
+
+
+def _plain(value: Any) -> Any:
+    """As it would be read from a manifest."""
+    return json.loads(json.dumps(value, default=asdict))

@@ -17,6 +17,7 @@ from . import show
         f"mx export nets.py:classifier -t {EXAMPLE} --input 'x:float32[batch=1..32,3,224,224]'",
         f"mx export package.module:factory -t {EXAMPLE} --weights model.safetensors -k opset=20",
         f"mx export model.pt2 -t {EXAMPLE} --sample real.npz --tolerance 1e-4",
+        f"mx export ./my-bert -t {EXAMPLE} --precision int8 --calibration texts.txt --max-drop 0.005",
         f"mx export -t {EXAMPLE} -k help",
     )
 )
@@ -27,6 +28,10 @@ from . import show
               help="Folder in which NAME.TARGET is written.")  # fmt: skip
 @click.option("--name", help="Name of the artifact; the source's own by default.")
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of a target; `-k help` lists them.")
+@click.option("--precision", metavar="PRECISION",
+              help="Go on to this precision (fp16, bf16, int8, int4…): optimize and quantize as the target does "
+              "that. Each step is an artifact; finished ones are reused.")  # fmt: skip
+@show.calibration_options
 @click.option("--input", "inputs", multiple=True, metavar="DECLARATION",
               help="Declare an input: NAME:DTYPE[DIM,…], where a DIM is a size, a name, or NAME=LOW..HIGH; "
               "add =LOW..HIGH for the values it may take, or =mask.")  # fmt: skip
@@ -45,6 +50,7 @@ def command(
     pairs: tuple[str, ...],
     no_verify: bool,
     as_json: bool,
+    precision: str | None,
     **given: Any,
 ) -> None:
     """Export SOURCE to every target, and verify each copy in a fresh process.
@@ -52,29 +58,43 @@ def command(
     SOURCE is file.py:factory, package.module:factory, model.pt2, the folder of an artifact, or anything an
     installed source plugin loads: a Hugging Face folder or cached id, an existing model file.
     """
-    from .. import api, options, plugins
+    from .. import api, options, plan, plugins
 
     if "help" in pairs:
-        loaded = {name: plugins.target(name).target for name in targets}
-        show.option_help({name: t.options.get("export", options.NoOptions) for name, t in loaded.items()})
+        loaded = [plugins.target(name).target for name in targets]
+        for verb in (verb for verb in ("export", *plan.AFTER_EXPORT) if verb == "export" or precision is not None):
+            able = [target for target in loaded if verb in plan.recipe(target, precision)]
+            show.option_help({t.name: t.options.get(verb, options.NoOptions) for t in able}, verb)
         return
     if source is None:
         raise click.UsageError("SOURCE is missing: which model?")
+    reused: list[str] = []
     with show.stages() as progress:
+
+        def stage(line: str) -> None:
+            if line.startswith(api.REUSED):
+                reused.append(line)
+            progress(line)
+
         artifacts = api.export(
             source,
             targets,
             options=options.parse_pairs(pairs),
             verify=not no_verify,
-            progress=progress,
+            precision=precision,
+            progress=stage,
             **given,
         )
     if as_json:
-        show.as_json({"artifacts": [show.summary(artifact) for artifact in artifacts]})
+        show.as_json({"artifacts": [show.summary(artifact) for artifact in artifacts], "reused": reused})
         return
+    for line in reused:
+        click.echo(line)
     for artifact in artifacts:
         click.echo(f"{artifact.path}  {show.size(artifact.size)}  {show.verdict(artifact)}")
         click.echo(f"  inputs: {', '.join(map(str, artifact.inputs))}")
         click.echo(f"  outputs: {', '.join(map(str, artifact.outputs))}")
+        if "quantization" in artifact.details:
+            show.quantized(artifact)
         show.parity(artifact)
         show.notes(artifact)

@@ -41,7 +41,7 @@ def command(
     **given: Any,
 ) -> None:
     """Write a quantized copy of ARTIFACT, measure what it lost, and verify it."""
-    from .. import api, manifest, options, plugins, quantization
+    from .. import api, manifest, options, plugins
 
     if "help" in pairs:
         found = plugins.require(api.load(artifact).format, "quantize").target
@@ -63,9 +63,6 @@ def command(
     before = manifest.read(artifact, check_files=False)
     share = f"{made.size / before.size:.2f} × {before.path.name}"
     click.echo(f"{made.path}  {made.precision}  {show.size(made.size)} ({share})  {show.verdict(made)}")
-    report = quantization.report_of(made)
-    show.score(report)
-    show.trail(report)
-    show.warnings(report)
+    show.quantized(made)
     show.notes(made)
     show.parity(made)

@@ -253,6 +253,16 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def quantized(artifact: Artifact) -> None:
+    """What became of a quantized artifact: its score, the trail, and warnings."""
+    from ..quantization import report_of
+
+    report = report_of(artifact)
+    score(report)
+    trail(report)
+    warnings(report)
+
+
 def trail(report: Report) -> None:
     """The configurations that quantization tried, one a row."""
     rows = [
@@ -284,11 +294,12 @@ def summary(artifact: Artifact) -> dict[str, Any]:
     return {"path": str(artifact.path), **manifest.to_json(artifact)}
 
 
-def option_help(kinds: Mapping[str, type]) -> None:
+def option_help(kinds: Mapping[str, type], verb: str = "export") -> None:
     """`-k help`: every option of every target named, with type, default and what it is for."""
     from ..options import describe
 
     for owner, kind in kinds.items():
         rows = [[d.key, d.type, d.default or "–", d.help] for d in describe(kind)]
-        click.echo(f"options of target {owner!r} (-k key=value):")
+        step = "" if verb == "export" else f" to {verb}"
+        click.echo(f"options of target {owner!r}{step} (-k key=value):")
         columns([["  " + row[0], *row[1:]] for row in [["option", "type", "default", ""], *rows]])
