@@ -12,7 +12,8 @@ infer through fused operators, and it knows no bfloat16.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -152,10 +153,10 @@ def _types(model: Any) -> dict[str, str]:
     """The type of every tensor of the main graph as ONNX Runtime names it: `tensor(float)`."""
     from onnx import TensorProto, ValueInfoProto
 
-    exposed = _without_outputs(model)
     names = [name for node in model.graph.node for name in node.output if name]
-    exposed.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    runtime = _open(exposed)
+    with _probed(model) as graph:
+        graph.output.extend(ValueInfoProto(name=name) for name in names)
+        runtime = _open(model)
     found = {value.name: value.type for value in [*runtime.get_inputs(), *runtime.get_outputs()]}
     floats = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
     return found | {t.name: f"tensor({floats.get(t.data_type, 'other')})" for t in model.graph.initializer}
@@ -172,7 +173,9 @@ def _peaks(model: Any, types: Mapping[str, str], cases: Sequence[GoldenCase]) ->
     weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if _is_float(types, t.name)}
     peaks = {name: _largest(array) for name, array in weights.items()}
     names = [name for node in model.graph.node for name in node.output if _is_float(types, name)]
-    runtime = _open(_reduced(model, names))
+    with _probed(model) as graph:
+        _reduce(graph, names)
+        runtime = _open(model)
     for case in cases:
         for name, array in case.inputs.items():
             if _is_float(types, name):
@@ -188,12 +191,11 @@ def _largest(array: Any) -> float:
     return float(np.abs(array).max(initial=0.0, where=np.isfinite(array)))
 
 
-def _reduced(model: Any, names: Sequence[str]) -> Any:
-    """The model with the largest finite magnitude of each of `names` as its outputs."""
+def _reduce(graph: Any, names: Sequence[str]) -> None:
+    """Make the largest finite magnitude of each of `names` the graph's outputs."""
     import numpy as np
     from onnx import ValueInfoProto, helper, numpy_helper
 
-    graph = (reduced := _without_outputs(model)).graph
     for name, array in {"inf": np.inf, "zero": 0.0, "zeros": [0.0]}.items():
         graph.initializer.append(numpy_helper.from_array(np.array(array, np.float32), f"mx_{name}"))
     graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), "mx_flat"))
@@ -211,14 +213,20 @@ def _reduced(model: Any, names: Sequence[str]) -> Any:
             ]
         )
         graph.output.append(ValueInfoProto(name=peak))
-    return reduced
 
 
-def _without_outputs(model: Any) -> Any:
-    copied = type(model)()
-    copied.CopyFrom(model)
-    del copied.graph.output[:]
-    return copied
+@contextmanager
+def _probed(model: Any) -> Iterator[Any]:
+    """A model's graph with no outputs, to add some to; it gets back what it had. No copy: models may be large."""
+    graph = model.graph
+    nodes, tensors = len(graph.node), len(graph.initializer)
+    outputs = [type(value).FromString(value.SerializeToString()) for value in graph.output]
+    del graph.output[:]
+    try:
+        yield graph
+    finally:
+        del graph.node[nodes:], graph.initializer[tensors:], graph.output[:]
+        graph.output.extend(outputs)
 
 
 def _open(model: Any) -> Any:

@@ -41,7 +41,6 @@ class _Candidate:
 
     name: str
     file: Path
-    model: Any = None
     precision: str = "float32"
     kept_in_float32: dict[str, str] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
@@ -100,10 +99,9 @@ class _Trials:
         if self.options.level == "all":
             self._rewritten("fused further", fusions.fuse_further, model)
         if self.options.precision != "float32":
-            for candidate in list(self.candidates) or [_Candidate("as it was", self.folder, self.original)]:
+            as_it_was = _Candidate("as it was", self.artifact.entry_path)
+            for candidate in list(self.candidates) or [as_it_was]:
                 self._halved(candidate, self.options.precision)
-        for candidate in self.candidates:
-            candidate.model = None
 
     def _rewritten(self, name: str, rewrite: Callable[[Any], Any], model: Any) -> Any:
         try:
@@ -124,7 +122,7 @@ class _Trials:
 
     def _halved(self, candidate: _Candidate, dtype: halves.Half) -> None:
         provider = PROVIDERS[self.options.target_device]
-        model, kept = halves.convert(candidate.model, dtype, self.cases, provider)
+        model, kept = halves.convert(modelfile.load(candidate.file), dtype, self.cases, provider)
         self._add(f"{candidate.name}, {dtype}", model, dtype, kept)
 
     def _add(self, name: str, model: Any, precision: str = "float32", kept: dict[str, str] | None = None) -> None:
@@ -132,7 +130,7 @@ class _Trials:
         folder = self.folder / str(len(self.candidates))
         folder.mkdir()
         modelfile.save(model, folder / modelfile.FILE)
-        self.candidates.append(_Candidate(name, folder / modelfile.FILE, model, precision, kept or {}))
+        self.candidates.append(_Candidate(name, folder / modelfile.FILE, precision, kept or {}))
 
     # ----------------------------------------------------------------------------------- judging them
 
@@ -247,7 +245,7 @@ def _details(trials: _Trials, kept: _Candidate | None, path: Path) -> dict[str, 
     else:
         notes.append(
             f"{len(trials.original.graph.node)} operators became {len(written.graph.node)}, "
-            f"{before / 1e6:.1f} MB became {after / 1e6:.1f} MB"
+            f"{_size(before)} became {_size(after)}"
         )
         if fused:
             notes.append("fused: " + ", ".join(f"{count} {name}" for name, count in fused.items()))
@@ -274,6 +272,10 @@ def _said(candidate: _Candidate, kept: _Candidate | None, device: str) -> str:
     latency = f": latency {shown} on {device}, relative to the model as it was" if shown else ""
     beaten = kept is not None and candidate is not kept and candidate.worst <= NOISE
     return verdict + latency + (f"; {kept.name} goes first" if kept is not None and beaten else "")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def _kept_in_float32(kept: dict[str, str], shown: int = 5) -> list[str]:
