@@ -16,6 +16,8 @@ from typing import Any
 
 from modelexport.capture import quiet
 
+from . import modelfile
+
 #: operators whose presence makes a graph a transformer for ONNX Runtime's optimizer
 _NORMALIZATIONS = {"LayerNormalization", "SkipLayerNormalization", "ReduceMean"}
 _ATTENTIONS = {"Softmax", "Attention", "MultiHeadAttention"}
@@ -44,7 +46,7 @@ def fuse(model: Any) -> Any:
 
 def fuse_further(model: Any) -> Any | None:
     """What ONNX Runtime's optimizer for transformers makes of the model; None when it finds nothing to do."""
-    counts = operators(model)
+    counts = modelfile.operators(model)
     if not (_NORMALIZATIONS & set(counts) and _ATTENTIONS & set(counts)):
         return None
     from onnxruntime.transformers import optimizer
@@ -56,12 +58,7 @@ def fuse_further(model: Any) -> Any | None:
         fused = optimizer.optimize_model(
             _copy(model), "bert", num_heads=0, hidden_size=0, optimization_options=options, opt_level=0
         ).model
-    return fused if operators(fused) != counts else None
-
-
-def operators(model: Any) -> dict[str, int]:
-    """How many nodes of each operator the main graph has, by name."""
-    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+    return fused if modelfile.operators(fused) != counts else None
 
 
 def fused_operators(before: Any, after: Any) -> dict[str, int]:
