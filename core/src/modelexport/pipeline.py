@@ -232,5 +232,5 @@ def _origin(source: Source) -> dict[str, Any]:
 
 def lineage_step(verb: str, plugin: plugins.Plugin, build: Build, options: Any, origin: Mapping[str, Any]) -> Step:
     """The lineage's record of one call of a plugin."""
-    tools = {**plugins.versions(build.tools), **steps.own_tools(plugin)}
+    tools = {**steps.own_tools(plugin), **plugins.versions(build.tools)}
     return Step(verb, plugin.target.name, steps.chosen(options), tools, origin)

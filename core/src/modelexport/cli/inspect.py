@@ -47,7 +47,7 @@ def command(artifact: Path, quantization: bool, plot: Path | None, as_json: bool
     for key, value in found.details.items():
         if key == "quantization":
             show.quantization_line(found)
-        elif key != "notes":
+        elif key != "notes" and value not in ("", [], {}):
             click.echo(f"  {key}: {_plain(value)}")
     show.notes(found)
     show.table(

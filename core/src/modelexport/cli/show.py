@@ -270,7 +270,7 @@ def trail(report: Report) -> None:
             trial.what,
             ("~" if trial.simulated else "") + loss(trial.drop),
             str(len(trial.left) or "–"),
-            ", ".join(f"{ratio:.2f} ×" for ratio in trial.latency.values()) or "–",
+            ", ".join(f"{ratio:.2f} × {case}" for case, ratio in trial.latency.items()) or "–",
             size(trial.size),
             trial.verdict,
         ]
