@@ -331,15 +331,16 @@ def test_data_that_fails_half_way_leaves_nothing(source):
     assert files(source.parent) == before
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(source, monkeypatch):
-    """The report's file does not fit: the limit lets the small files through."""
+@pytest.mark.parametrize("limit", [200, 1500], ids=["reference", "golden"])
+def test_a_full_disk_is_named_and_leaves_nothing(source, limit):
+    """No file may grow beyond the limit: the reference answers do not fit, or the golden data."""
     import resource
     import signal
 
     before = files(source.parent)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         with pytest.raises(errors.OutputError, match="can't write"):
             modelexport.quantize(source)
@@ -347,6 +348,21 @@ def test_a_full_disk_is_named_and_leaves_nothing(source, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert files(source.parent) == before
+
+
+def test_a_machine_that_can_not_run_the_model_measures_nothing(mx, source, folder, monkeypatch):
+    monkeypatch.setenv("ROUNDER_ABSENT", "1")
+    result = mx("quantize", source, "--calibration", folder / "x.npz")
+    assert result.code == 0, result.err
+    assert "structure only" in result.out
+    assert "accuracy: not measured" in result.out
+    made = source.with_name("net.quantized.rounder")
+    assert report(modelexport.load(made))["score"] == {}
+    promised = mx("quantize", source, "-o", source.with_name("more"), "--max-drop", "0.1")
+    assert (promised.code, promised.error) == (15, "there is no abacus here")
+    assert not source.with_name("more").exists()
+    monkeypatch.delenv("ROUNDER_ABSENT")
+    assert modelexport.verify(made).parity.verified is True
 
 
 # --------------------------------------------------------------------------------------- the command

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 
 from modelexport import Build, Session, Target, hookimpl
+from modelexport.errors import CannotRunHere
 from modelexport.options import option
 from modelexport.quantization import Layer, Report, Trial
 
@@ -79,9 +80,10 @@ def mx_quantize(artifact, out, options, calibration, goal):
     for bits in range(options.bits, 17) if options.find else [options.bits]:
         candidate = {**arrays, **_rounded(arrays["weight"], bits)}
         with Session(_call(candidate), artifact.inputs, artifact.outputs) as session:
-            drop = goal.drop(session)
-        trials.append(Trial(f"{bits} bits", drop, simulated=True, verdict="holds" if goal.holds(drop) else ""))
-        if goal.holds(drop):
+            drop = goal.drop(session) if goal else None
+        held = goal is None or goal.holds(drop)
+        trials.append(Trial(f"{bits} bits", drop, simulated=True, verdict="holds" if held else ""))
+        if held:
             break
     np.savez(out / "model.npz", **candidate)
     if os.environ.get("ROUNDER_LOG"):
@@ -126,4 +128,6 @@ def _call(arrays):
 
 @hookimpl
 def mx_run(artifact, options):
+    if os.environ.get("ROUNDER_ABSENT"):
+        raise CannotRunHere("there is no abacus here", "use another machine")
     return Session(_call(_load(artifact.entry_path)), artifact.inputs, artifact.outputs)

@@ -136,8 +136,7 @@ class _Chain:
     def _export(self, job: pipeline.Prepared) -> Artifact:
         target, final, checks = self.formats[-1], self.places["export"], self._checks("export")
         if len(self.places) > 1:
-            options = self.options[target]["export"] if target in self.options else None
-            found = steps.exported(job, self.formats, final, options, checks.tolerance)
+            found = steps.exported(job, self.formats, final, self.options[target]["export"], checks.tolerance)
             if found is not None:
                 return _reused(found, self.progress)
         chosen = {name: of_verb["export"] for name, of_verb in self.options.items()}
