@@ -125,6 +125,12 @@ def mx_target() -> Target:
             "quantize": "pip install 'modelexport-onnx[quantize]'",
             "run": "pip install onnxruntime",
         },
+        precisions={
+            "fp16": {"optimize": {}, "quantize": {"mode": "float16"}},
+            "bf16": {"optimize": {"precision": "bfloat16", "target-device": "cuda"}},
+            "int8": {"optimize": {}, "quantize": {"mode": "auto"}},
+            "int4": {"optimize": {}, "quantize": {"mode": "weight-only", "bits": "4"}},
+        },
     )
 
 

@@ -1,6 +1,8 @@
 """Candidates, each measured as a session will run it: the fastest is kept that is no slower and computes the same.
 
-    the model → simplified → fused → fused further        each also in half precision, where that is asked for
+    the model → simplified → fused → fused further → fused for the CPU
+
+Each also in half precision, where that is asked for.
 
 A fused graph need not be faster: ONNX Runtime fuses much of it as it loads a model, and its CPU computes many
 half-precision operators by way of float32. So nothing is kept because it ought to help.
@@ -97,7 +99,9 @@ class _Trials:
         if self.options.level != "basic":
             model = self._rewritten("fused", fusions.fuse, model) or model
         if self.options.level == "all":
-            self._rewritten("fused further", fusions.fuse_further, model)
+            model = self._rewritten("fused further", fusions.fuse_further, model) or model
+        if self.options.level != "basic" and self.options.target_device == "cpu":
+            self._rewritten("fused for the CPU", fusions.for_cpu, model)
         if self.options.precision != "float32":
             as_it_was = _Candidate("as it was", self.artifact.entry_path)
             for candidate in list(self.candidates) or [as_it_was]:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from modelexport import golden
 from modelexport.errors import ConversionError, OptionError
-from modelexport.quantization import Report
+from modelexport.quantization import Layer, Report, Trial
 from modelexport.types import Build
 
-from .. import modelfile
+from .. import halves, modelfile
 from . import graph, recipes
 from .attempt import Attempt, Bench
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from .. import QuantizeOptions
     from .recipes import Recipe
+
+#: nodes that the notes name
+NAMED = 5
 
 #: how much slower than the floating-point model `auto` lets the quantized one be, noise included
 NO_SLOWER = 1.03
@@ -54,6 +57,8 @@ def quantize(
         raise OptionError(
             f"{artifact.path} is {artifact.precision}: int8 is made from float32", "quantize the float32 artifact"
         )
+    if options.mode == "float16":
+        return _halved(artifact, out)
     model = graph.load(artifact.entry_path)
     bench = Bench(artifact, model, golden.load(artifact.golden).cases)
     layers = graph.Graph(model).layers(bench.shapes(goal.samples[0]))
@@ -95,6 +100,23 @@ def _build(
         "notes": final.notes(),
     }
     return Build(modelfile.FILE, ("onnx", "onnxruntime"), final.recipe.precision, details)
+
+
+def _halved(artifact: Artifact, out: Path) -> Build:
+    """Half precision, but for what overflows; kept although a CPU may compute it more slowly."""
+    cases = golden.load(artifact.golden).cases
+    model = modelfile.load(artifact.entry_path)
+    halved, kept = halves.convert(model, "float16", cases)
+    modelfile.save(halved, out / modelfile.FILE)
+    latency = Bench(artifact, model, cases).latency(halved, {})
+    trial = Trial("float16", latency=latency, size=halved.ByteSize(), verdict="kept as asked")
+    layers = tuple(Layer(name, "", "float32", note=reason) for name, reason in kept.items())
+    report = Report("float16", {}, layers, (trial,))
+    notes = [f"{name} stays in float32: {reason}" for name, reason in list(kept.items())[:NAMED]]
+    if len(kept) > NAMED:
+        notes.append(f"{len(kept) - NAMED} more nodes stay in float32: see `mx inspect --quantization`")
+    details = {"quantization": report.to_json(), "operators": modelfile.operators(halved), "notes": notes}
+    return Build(modelfile.FILE, ("onnx", "onnxruntime"), "float16", details)
 
 
 def _settings(recipe: Recipe, options: QuantizeOptions) -> dict[str, object]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +210,7 @@ def _translated(recipe: Recipe) -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # its quantizers log every node through the root logger
     try:
-        with quiet("onnxruntime"):
+        with quiet("onnxruntime"), redirect_stdout(io.StringIO()):
             yield
     except MxError:
         raise

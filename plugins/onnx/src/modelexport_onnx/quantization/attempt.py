@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -140,28 +140,42 @@ class Attempt:
         return self.quantized
 
     def _search(self, limit: float) -> None:
+        """Leave layers until the finished model holds the limit; keep the best that was built."""
         ranked = search.ranking(self.sensitivities)
-        hunt = search.Search(ranked, lambda left: self.goal.drop(self.simulation.session(left)), limit)
-        left = hunt.find()
-        self.trials += hunt.trials
+        sizes = graph.Graph(self.smoothed).weight_bytes()
+        hunt = search.Search(ranked, lambda left: self.goal.drop(self.simulation.session(left)), sizes)
+        built = {self.left: (self.drop, self.quantized)}
+        aim = limit * search.MARGIN
         for _ in range(search.BUILT):
-            if left is None or len(left) >= len(ranked):
+            left = hunt.find(aim)
+            self.trials += hunt.trials
+            hunt.trials.clear()
+            if left is None:
                 break
-            self._build(left, f"{len(left)} of {len(ranked)} layers left")
-            if self.drop <= limit:
+            if left not in built:
+                self._build(left, f"{len(left)} of {len(ranked)} layers left")
+                built[left] = (self.drop, self.quantized)
+            if built[left][0] <= limit:
                 break
-            left = hunt.more(left)
+            aim *= min(search.STRICTER, limit / built[left][0])
+        self.left = min(built, key=lambda left: built[left][0])
+        self.drop, self.quantized = built[self.left]
 
     @cached_property
     def simulation(self) -> Switchable:
-        return Switchable(self.smoothed, self.first, self.bench.artifact)
+        # In the form of QOperator, tensors between layers are 8-bit and have other names.
+        form = replace(self.recipe, format="qdq")
+        same = form == self.recipe
+        model = self.first if same else apply.quantize(self.smoothed, form, (), self.excluded, self.ranges)
+        return Switchable(self.smoothed, model, self.bench.artifact)
 
     @cached_property
     def sensitivities(self) -> Any:
         return self.simulation.sensitivities(self.goal.samples)
 
     def _conclude(self) -> None:
-        last = max(i for i, trial in enumerate(self.trials) if not trial.simulated)
+        named = tuple(sorted(self.left))
+        last = max(i for i, t in enumerate(self.trials) if not t.simulated and t.left == named)
         trial = self.trials[last]
         verdict = "holds the budget" if self.holds else "over budget"
         if self.limit is None:
@@ -237,5 +251,5 @@ def _plain(ranges: Any) -> dict[str, tuple[float, float]]:
     found = {}
     for name in ranges.keys():  # noqa: SIM118
         low, high = ranges[name].range_value
-        found[name] = (float(low), float(high))
+        found[name] = (float(low.min()), float(high.max()))
     return found

@@ -106,8 +106,14 @@ class Graph:
             )
         return found
 
-    def float_bytes(self) -> int:
-        return sum(_product(tensor.dims) * 4 for tensor in self.model.graph.initializer if tensor.data_type == 1)
+    def weight_bytes(self) -> dict[str, int]:
+        """The size of each layer's weights in float32, by its name."""
+        sizes: dict[str, int] = {}
+        for node, index, _ in self.weighted():
+            sizes[node.name] = sizes.get(node.name, 0) + 4 * _product(self.initializers[node.input[index]].dims)
+        for node in self.embeddings():
+            sizes[node.name] = 4 * _product(self.initializers[node.input[0]].dims)
+        return sizes
 
 
 def _product(numbers: Iterable[int]) -> int:

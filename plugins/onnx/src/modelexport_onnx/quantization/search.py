@@ -2,7 +2,7 @@
 
 Layers are ranked by what each alone does to the model's outputs. As many of the worst as it takes are left out,
 found by bisection; then each of them is tried in 8 bits again. All that happens in the simulation; what it
-finds is then built, measured, and extended while the finished model does not hold what was simulated.
+finds is then built and measured, and looked for again under a stricter limit where the finished model falls short.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from modelexport.quantization import Trial
 
 from .simulate import Sensitivity
 
-#: how much of the budget the simulation may use up: the finished model differs a little
-MARGIN = 0.9
+#: how much of the budget the simulation may use up at first, and at most of what it used before, each time after
+MARGIN, STRICTER = 0.9, 0.7
 
 #: layers that are tried in 8 bits again, at most
 RETRIED = 24
@@ -26,16 +26,18 @@ BUILT = 5
 
 @dataclass
 class Search:
-    """`simulated(left)` is the drop with those layers left; `ranked` the layers, the most sensitive first."""
+    """`simulated(left)` is the drop with those layers left; `ranked` the layers, the most sensitive first.
+
+    `bytes_of` is what leaving a layer costs: the costly ones are the first to be quantized again.
+    """
 
     ranked: Sequence[str]
     simulated: Callable[[frozenset[str]], float]
-    max_drop: float
+    bytes_of: Mapping[str, int]
     trials: list[Trial] = field(default_factory=list)
 
-    def find(self) -> frozenset[str] | None:
-        """The layers to leave, as far as the simulation knows; None when it takes all of them."""
-        limit = self.max_drop * MARGIN
+    def find(self, limit: float) -> frozenset[str] | None:
+        """The layers to leave for the simulated drop to be `limit` at most; None when it takes all of them."""
         low, high = 0, 1
         while high < len(self.ranked) and self._try(high) > limit:
             low, high = high, high * 2
@@ -47,11 +49,6 @@ class Search:
             low, high = (low, middle) if self._try(middle) <= limit else (middle, high)
         return self._shrink(set(self.ranked[:high]), limit)
 
-    def more(self, left: frozenset[str]) -> frozenset[str]:
-        """A few layers more than `left`: for a finished model that does not hold what the simulation did."""
-        others = [name for name in self.ranked if name not in left]
-        return left | frozenset(others[: max(1, len(left) // 4)])
-
     def _try(self, count: int) -> float:
         return self._drop(frozenset(self.ranked[:count]), f"the {count} most sensitive layers left")
 
@@ -61,8 +58,9 @@ class Search:
         return drop
 
     def _shrink(self, left: set[str], limit: float) -> frozenset[str]:
-        """Quantize again what need not be left, beginning with the least sensitive."""
-        for name in [name for name in reversed(self.ranked) if name in left][:RETRIED]:
+        """Quantize again what need not be left, beginning with what it costs the most to leave."""
+        costly = sorted((n for n in reversed(self.ranked) if n in left), key=lambda n: -self.bytes_of.get(n, 0))
+        for name in costly[:RETRIED]:
             if len(left) > 1 and self._drop(frozenset(left - {name}), f"{name} quantized again") <= limit:
                 left.discard(name)
         return frozenset(left)

@@ -7,7 +7,7 @@ each: what a search for the layers that must stay in float takes, and what shows
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,47 +121,105 @@ def _decibels(pair: Array) -> float:
 
 def _merge(float_model: Any, quantized: Any) -> tuple[Any, tuple[Unit, ...]]:
     """The quantized model with the floating-point form of each changed node beside it, and a switch after both."""
-    import numpy as np
-    from onnx import ValueInfoProto, helper, numpy_helper
+    from onnx import ValueInfoProto, helper
     from onnxruntime.quantization.onnx_model import ONNXModel
 
-    merged = graph.copy(quantized)
-    makers = {name: node for node in merged.graph.node for name in node.output}
-    present = {tensor.name for tensor in merged.graph.initializer}
-    merged.graph.initializer.extend(t for t in float_model.graph.initializer if t.name not in present)
-    units: list[Unit] = []
+    merger = _Merger(float_model, graph.copy(quantized))
     for node in float_model.graph.node:
-        outputs = tuple(name for name in node.output if name)
-        if not _changed(node, outputs, makers):
-            continue
-        number = f"{SWITCHES}_{len(units)}"
-        merged.graph.initializer.append(numpy_helper.from_array(np.array(len(units), np.int64), number))
-        merged.graph.node.append(helper.make_node("Gather", [SWITCHES, number], [f"{number}_on"], name=number))
-        units.append(Unit(node.name, node.op_type, outputs))
-        twin = merged.graph.node.add()
-        twin.CopyFrom(node)
-        twin.name = f"{number}_float"
-        for index, name in enumerate(node.output):
-            if name:
-                twin.output[index], quantized_name = (f"{number}_{form}_{index}" for form in ("float", "int"))
-                maker = makers[name]
-                maker.output[list(maker.output).index(name)] = quantized_name
-                inputs = [f"{number}_on", quantized_name, twin.output[index]]
-                merged.graph.node.append(helper.make_node("Where", inputs, [name], name=f"{number}_{index}"))
-    count = max(1, len(units))
-    merged.graph.input.append(helper.make_tensor_value_info(SWITCHES, 9, [count]))
+        merger.add(node)
+    merged = merger.model
+    merged.graph.input.append(helper.make_tensor_value_info(SWITCHES, 9, [max(1, len(merger.units))]))
     own = {value.name for value in merged.graph.output}
-    merged.graph.output.extend(ValueInfoProto(name=u.outputs[0]) for u in units if u.outputs[0] not in own)
+    merged.graph.output.extend(ValueInfoProto(name=u.outputs[0]) for u in merger.units if u.outputs[0] not in own)
     del merged.graph.value_info[:]
-    sorted_model = ONNXModel(merged)
-    sorted_model.topological_sort()
-    return sorted_model.model, tuple(units)
+    ordered = ONNXModel(merged)
+    ordered.topological_sort()
+    return ordered.model, tuple(merger.units)
 
 
-def _changed(node: Any, outputs: Iterable[str], makers: Mapping[str, Any]) -> bool:
-    """Whether the quantized model makes a node's outputs in another way."""
-    found = [makers.get(name) for name in outputs]
-    first = found[0]
-    if first is None or None in found:
-        return False  # folded away
-    return bool(first.op_type != node.op_type or list(first.input) != list(node.input))
+class _Merger:
+    """Adds the nodes of the floating-point model, one after another, to a copy of the quantized one."""
+
+    def __init__(self, float_model: Any, model: Any) -> None:
+        self.model, self.units = model, list[Unit]()
+        self._floats = {node.name: node for node in float_model.graph.node}
+        self._float_makers = {name: node for node in float_model.graph.node for name in node.output}
+        self._makers = {name: node for node in model.graph.node for name in node.output}
+        self._quantizers = {n.input[0]: n for n in model.graph.node if n.op_type == "QuantizeLinear"}
+        present = {tensor.name for tensor in model.graph.initializer}
+        # A dequantized bias bears the name of the bias itself.
+        self._renamed = {
+            t.name: f"{SWITCHES}_{t.name}" for t in float_model.graph.initializer if t.name in self._makers
+        }
+        for tensor in float_model.graph.initializer:
+            if tensor.name not in present:
+                added = model.graph.initializer.add()
+                added.CopyFrom(tensor)
+                added.name = self._renamed.get(tensor.name, tensor.name)
+
+    def add(self, node: Any) -> None:
+        """Both forms of a node and their switch, where there are two."""
+        import numpy as np
+        from onnx import helper, numpy_helper
+
+        outputs = tuple(name for name in node.output if name)
+        maker = self._maker(node, outputs)
+        if maker is None:
+            return
+        # A Conv whose activation its output range makes superfluous gives that activation's output.
+        layer = self._floats.get(maker.name, node)
+        number = f"{SWITCHES}_{len(self.units)}"
+        self.units.append(Unit(layer.name, layer.op_type, outputs))
+        index = numpy_helper.from_array(np.array(len(self.units) - 1, np.int64), number)
+        self.model.graph.initializer.append(index)
+        self._append(helper.make_node("Gather", [SWITCHES, number], [f"{number}_on"], name=number))
+        twin = self._twin(node, f"{number}_float")
+        for place, name in enumerate(node.output):
+            if name:
+                twin.output[place], other = (f"{number}_{form}_{place}" for form in ("float", "int"))
+                made_by = self._makers[name]
+                made_by.output[list(made_by.output).index(name)] = other
+                inputs = [f"{number}_on", self._rounded(name, other), twin.output[place]]
+                self._append(helper.make_node("Where", inputs, [name], name=f"{number}_{place}"))
+
+    def _rounded(self, name: str, other: str) -> str:
+        """The tensor `other` through the 8 bits that `name` goes through, if it does: that is where an activation
+        was clipped whose operator is gone."""
+        from onnx import helper
+
+        quantize = self._quantizers.get(name)
+        if quantize is None:
+            return other
+        scale = list(quantize.input[1:])
+        axis = {a.name: a.i for a in quantize.attribute if a.name == "axis"}
+        steps = [("QuantizeLinear", other, f"{other}_q"), ("DequantizeLinear", f"{other}_q", f"{other}_dq")]
+        for kind, given, made in steps:
+            self._append(
+                helper.make_node(kind, [given, *scale], [made], name=made, domain=quantize.domain, **axis)
+            )
+        return steps[-1][2]
+
+    def _maker(self, node: Any, outputs: Sequence[str]) -> Any | None:
+        """What makes a node's outputs in the quantized model, in another way; None where they are not made so."""
+        found = [self._makers.get(name) for name in outputs]
+        first = found[0]
+        if first is None or None in found:
+            return None
+        return first if first.op_type != node.op_type or list(first.input) != list(node.input) else None
+
+    def _twin(self, node: Any, name: str) -> Any:
+        """The floating-point form of a node, and of those before it whose outputs the quantized model lacks."""
+        for tensor in node.input:
+            before = self._float_makers.get(tensor)
+            if before is not None and tensor not in self._makers:
+                self._makers[tensor] = self._twin(before, f"{name}_before")
+        twin = self._append(node)
+        twin.name = name
+        for index, tensor in enumerate(twin.input):
+            twin.input[index] = self._renamed.get(tensor, tensor)
+        return twin
+
+    def _append(self, node: Any) -> Any:
+        added = self.model.graph.node.add()
+        added.CopyFrom(node)
+        return added
