@@ -172,6 +172,9 @@ def add_types(model: Any) -> None:
 
     from .. import session
 
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for place in reversed([i for i, value in enumerate(model.graph.value_info) if value.name in weights]):
+        del model.graph.value_info[place]  # quantizers transpose a weight and keep its name
     known = {value.name for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
     names = [name for node in model.graph.node for name in node.output if name and name not in known]
     if not names:
