@@ -31,7 +31,7 @@ SPLIT = 8
 SHARE = 0.75
 
 #: judged samples that the report's figures are taken on, and that become golden cases, at most
-FIGURES, CASES = 16, 4
+FIGURES, CASES = 16, 6
 
 #: share of an input's calibrated range by which a golden case may lie outside it, and still count
 MARGIN = 0.05
@@ -183,8 +183,8 @@ def gate_cases(
     """The golden data of a copy of `artifact`, and warnings about what it had to leave out.
 
     It is the artifact's own and a few of the judged real samples. Where activation ranges were taken from the
-    data, own cases far outside its inputs' ranges would show saturation, and nothing else: they are left out,
-    and the ends of the batch dim are checked with real samples instead.
+    data, random cases would show saturation, and nothing else: they are left out, as are real ones outside the
+    ranges of the inputs, and the ends of the batch dim are checked with real samples instead.
     """
     own = golden.load(artifact.golden)
     if judge is None or data.calibration is None or any(case.again is not None for case in own.cases):
@@ -195,11 +195,16 @@ def gate_cases(
         return replace(own, cases=(*own.cases, *real)), ()
     seen = _ranges(artifact, data.calibration)
     outside = {case.name: _outside(case, seen) for case in own.cases}
-    skipped = {name: _reason(found) for name, found in outside.items() if found}
-    if skipped:
-        real += _batches(artifact, judge)
+    left_out = [case for case in own.cases if outside[case.name] or not _real(case)]
+    skipped = {case.name: _reason(outside[case.name]) for case in left_out}
     kept = [case for case in own.cases if case.name not in skipped]
-    return golden.Golden((*kept, *real), {**own.skipped, **skipped}), tuple(_warnings(seen, outside))
+    cases = (*kept, *real, *_batches(artifact, judge))
+    return golden.Golden(cases, {**own.skipped, **skipped}), tuple(_warnings(seen, outside))
+
+
+def _real(case: GoldenCase) -> bool:
+    """Whether a case is the user's: their sample, or the source's example."""
+    return case.name == "example" or case.name.startswith("sample ")
 
 
 def _case(name: str, inputs: Arrays, reference: Session) -> GoldenCase:
@@ -235,6 +240,8 @@ def _outside(case: GoldenCase, seen: Mapping[str, Range]) -> dict[str, tuple[Ran
 
 
 def _reason(found: Mapping[str, tuple[Range, Range]]) -> str:
+    if not found:
+        return "random inputs, which say nothing about ranges taken from real ones"
     return "; ".join(
         f"{name!r} is {_span(own)}, calibration saw {_span(seen)}" for name, (own, seen) in found.items()
     )

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 SWITCHES = "mx_quantized"
 
-#: samples on which the sensitivity of each layer is measured, and how many of them for its own output
+#: samples on which the sensitivity of each layer is measured, at most, and how many of them for its own output
 SAMPLES, OWN = 8, 2
+
+#: calls that all layers' sensitivities may take together: a graph of many layers is measured on fewer samples
+CALLS = 1000
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Switchable:
     def _switches(self, left: Collection[str]) -> Array:
         import numpy as np
 
-        return np.array([unit.name not in left for unit in self.units], dtype=bool)
+        return np.array([unit.name not in left for unit in self.units] or [False], dtype=bool)
 
     def sensitivities(self, samples: Sequence[Arrays]) -> dict[str, Sensitivity]:
         """Each unit quantized alone, by its name."""
@@ -73,7 +76,8 @@ class Switchable:
         everything = {unit.name for unit in self.units}
         power = {unit.name: np.zeros(2) for unit in self.units}
         outputs = {unit.name: {name: np.zeros(2) for name in self._outputs} for unit in self.units}
-        for index, sample in enumerate(samples[:SAMPLES]):
+        count = max(OWN, min(SAMPLES, CALLS // max(1, len(self.units))))
+        for index, sample in enumerate(samples[:count]):
             own = index < OWN
             tensors = [u.outputs[0] for u in self.units if u.outputs[0] not in self._outputs] if own else []
             reference = self._run(sample, everything, [*self._outputs, *tensors])
@@ -122,7 +126,6 @@ def _decibels(pair: Array) -> float:
 def _merge(float_model: Any, quantized: Any) -> tuple[Any, tuple[Unit, ...]]:
     """The quantized model with the floating-point form of each changed node beside it, and a switch after both."""
     from onnx import ValueInfoProto, helper
-    from onnxruntime.quantization.onnx_model import ONNXModel
 
     merger = _Merger(float_model, graph.copy(quantized))
     for node in float_model.graph.node:
@@ -132,9 +135,8 @@ def _merge(float_model: Any, quantized: Any) -> tuple[Any, tuple[Unit, ...]]:
     own = {value.name for value in merged.graph.output}
     merged.graph.output.extend(ValueInfoProto(name=u.outputs[0]) for u in merger.units if u.outputs[0] not in own)
     del merged.graph.value_info[:]
-    ordered = ONNXModel(merged)
-    ordered.topological_sort()
-    return ordered.model, tuple(merger.units)
+    graph.sort_nodes(merged)
+    return merged, tuple(merger.units)
 
 
 class _Merger:
@@ -143,6 +145,8 @@ class _Merger:
     def __init__(self, float_model: Any, model: Any) -> None:
         self.model, self.units = model, list[Unit]()
         self._floats = {node.name: node for node in float_model.graph.node}
+        values = (*float_model.graph.value_info, *float_model.graph.output)
+        self._computes = {value.name for value in values if value.type.tensor_type.elem_type == 1}
         self._float_makers = {name: node for node in float_model.graph.node for name in node.output}
         self._makers = {name: node for node in model.graph.node for name in node.output}
         self._quantizers = {n.input[0]: n for n in model.graph.node if n.op_type == "QuantizeLinear"}
@@ -164,7 +168,7 @@ class _Merger:
 
         outputs = tuple(name for name in node.output if name)
         maker = self._maker(node, outputs)
-        if maker is None:
+        if maker is None or not self._computes.issuperset(outputs):
             return
         # A Conv whose activation its output range makes superfluous gives that activation's output.
         layer = self._floats.get(maker.name, node)
