@@ -156,9 +156,14 @@ def mx_optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Buil
 def mx_quantize(
     artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
 ) -> Build:
+    from modelexport.errors import CannotRunHere
+
     from . import quantization
 
-    assert goal is not None
+    if goal is None:
+        raise CannotRunHere(
+            f"{artifact.path} was optimized for another device: nothing can be measured here", "quantize it there"
+        )
     return quantization.quantize(artifact, out, options, calibration, goal)
 
 

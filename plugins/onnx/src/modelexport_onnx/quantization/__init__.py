@@ -58,16 +58,28 @@ def quantize(
             f"{artifact.path} is {artifact.precision}: int8 is made from float32", "quantize the float32 artifact"
         )
     if options.mode == "float16":
-        return _halved(artifact, out)
+        return _halved(artifact, out, options)
     model = graph.load(artifact.entry_path)
     bench = Bench(artifact, model, golden.load(artifact.golden).cases)
     layers = graph.Graph(model).layers(bench.shapes(goal.samples[0]))
+    if not layers and not graph.Graph(model).embeddings():
+        raise ConversionError(
+            "the model has nothing to quantize: no float32 weights of a matrix product, convolution, LSTM or GRU, "
+            "and no embeddings",
+            "for a smaller model of another kind, try --mode float16",
+        )
     candidates = recipes.choose(options, layers, calibration is not None)
-    automatic = len(candidates) > 1 or options.mode == "auto"
+    automatic = options.mode == "auto" and options.preset != "tensorrt"  # whose speed can't be measured here
     limit = goal.max_drop if goal.max_drop is not None else AUTO_DROP * abs(goal.baseline) if automatic else None
     attempts: list[Attempt] = []
     for recipe in candidates:
         attempt = Attempt.make(recipe, model, bench, options, calibration, goal, limit)
+        if not attempt.changed and not automatic:
+            raise ConversionError(
+                f"{options.mode} quantization changes nothing in this model: its layers are "
+                f"{', '.join(sorted({layer.kind for layer in layers}) or ['embeddings'])}",
+                "leave --mode out, choose another, or name the operators with -k op-types=…",
+            )
         attempts.append(attempt)
         if not automatic or (attempt.holds and attempt.worst <= NO_SLOWER):
             return _build(attempts, out, artifact, options, goal)
@@ -99,13 +111,18 @@ def _build(
         "session": dict(final.config),
         "notes": final.notes(),
     }
-    return Build(modelfile.FILE, ("onnx", "onnxruntime"), final.recipe.precision, details)
+    precision = final.recipe.precision if final.changed else artifact.precision
+    return Build(modelfile.FILE, ("onnx", "onnxruntime"), precision, details)
 
 
-def _halved(artifact: Artifact, out: Path) -> Build:
+def _halved(artifact: Artifact, out: Path, options: QuantizeOptions) -> Build:
     """Half precision, but for what overflows; kept although a CPU may compute it more slowly."""
+    if options.exclude or options.op_types or options.preset == "tensorrt":
+        raise OptionError(
+            "mode float16 takes no preset tensorrt, op-types or exclude", "use mx optimize -k precision=float16"
+        )
     cases = golden.load(artifact.golden).cases
-    model = modelfile.load(artifact.entry_path)
+    model = graph.load_float(artifact.entry_path)
     halved, kept = halves.convert(model, "float16", cases)
     modelfile.save(halved, out / modelfile.FILE)
     latency = Bench(artifact, model, cases).latency(halved, {})

@@ -50,7 +50,8 @@ def _applied(made: Any, recipe: Recipe, left: Collection[str], untouched: Collec
         rewrite.fold(made, untouched, recipe.op_types or None)
         return made
     if recipe.kind == "blockwise":
-        made = _blockwise(made, recipe, [n.name for n in _products(made) if n.name not in untouched])
+        wanted = "MatMul" in (recipe.op_types or ("MatMul",))
+        made = _blockwise(made, recipe, [n.name for n in _products(made) if wanted and n.name not in untouched])
         rewrite.fold(made, untouched, recipe.op_types or None)
         return made
     if left and recipe.fallback == "blockwise":

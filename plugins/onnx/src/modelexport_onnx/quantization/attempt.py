@@ -13,7 +13,7 @@ from modelexport.errors import OptionError
 from modelexport.quantization import Layer, Trial
 from modelexport.types import Session
 
-from .. import session
+from .. import modelfile, session
 from . import apply, explain, graph, rewrite, search
 from .recipes import Recipe
 from .simulate import SAMPLES, Switchable
@@ -50,7 +50,7 @@ class Bench:
             name
             for node, *_ in graph.Graph(self._model).weighted()
             for name in (node.input[0], node.output[0])
-            if name not in {tensor.name for tensor in self._model.graph.initializer}
+            if name and name not in {tensor.name for tensor in self._model.graph.initializer}
         ]
         (values,) = graph.probe(self._model, list(dict.fromkeys(names)), [sample])
         return {name: array.shape for name, array in values.items()}
@@ -101,6 +101,9 @@ class Attempt:
     ) -> Attempt:
         self = cls(recipe, bench, goal, limit, graph.copy(model))
         self.excluded = _matching(model, options.exclude)
+        if recipe.kind == "blockwise":
+            rewrite.split_gemm(self.smoothed)
+            graph.add_types(self.smoothed)
         if recipe.smooth:
             samples = calibration if calibration is not None else goal.samples
             self.gains = rewrite.smooth(graph.Graph(self.smoothed), _some(samples), self.excluded)
@@ -122,6 +125,11 @@ class Attempt:
     @property
     def holds(self) -> bool:
         return self.limit is None or self.drop <= self.limit
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is quantized at all."""
+        return modelfile.operators(self.quantized) != modelfile.operators(self.smoothed)
 
     @property
     def worst(self) -> float:
@@ -191,7 +199,7 @@ class Attempt:
 
     def layers(self) -> tuple[Layer, ...]:
         units = self.simulation.units
-        names = [unit.name for unit in units]
+        names = [node.name for node in self.smoothed.graph.node]
         forms = {"float": (self.smoothed, {}), "all": (self.first, self.config)}
         times = {
             form: explain.profile(model, self.bench.profiled, names, config)
@@ -207,10 +215,14 @@ class Attempt:
 
     def warnings(self) -> list[str]:
         ranges = {} if self.ranges is None else _plain(self.ranges)
-        return explain.warnings(graph.Graph(self.smoothed), self.recipe, self.left, self._seen, ranges)
+        return explain.warnings(
+            graph.Graph(self.smoothed), self.recipe, self.left | self.excluded, self._seen, ranges
+        )
 
     def notes(self) -> list[str]:
         shown = ", ".join(f"{ratio:.2f} × at {case!r}" for case, ratio in self.latency.items())
+        if not self.changed:
+            return ["nothing is quantized: no weights here are large enough for it to save anything"]
         notes = [f"{self.recipe.kind}: {self.recipe.why}"] if self.recipe.why else []
         notes.append(f"latency {shown}, relative to the artifact it was made from")
         if self.left:

@@ -130,7 +130,8 @@ def _is_float(value: Any) -> bool:
 def warnings(
     graph: Graph, recipe: Recipe, left: Collection[str], seen: Mapping[str, Range], ranges: Mapping[str, Range]
 ) -> list[str]:
-    """What a person should look at. `ranges`: those a static model was given; `seen`: on other samples."""
+    """What a person should look at. `left`: the nodes in float32; `ranges`: those a static model was given;
+    `seen`: on other samples."""
     found = [*_dead(graph)]
     if recipe.kind == "static":
         found += [*_mixed(graph, left, seen), *_uncovered(seen, ranges)]

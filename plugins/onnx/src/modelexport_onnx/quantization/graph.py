@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +66,10 @@ class Graph:
         array: Array = numpy_helper.to_array(self.initializers[name])
         return array
 
+    def uses(self) -> Counter[str]:
+        """How often each tensor is read, in branches and loops as well, and as an output."""
+        return Counter([*_reads(self.model.graph), *(value.name for value in self.model.graph.output)])
+
     def weighted(self) -> list[tuple[Any, int, int]]:
         """Every node with a constant float weight of rank 2 or more: (node, input index, channel axis)."""
         found = []
@@ -98,7 +103,7 @@ class Graph:
             channels = dims[axis]
             macs = size * (_product(dims) // max(channels, 1)) if node.op_type != "ConvTranspose" else 0
             if node.op_type in ("LSTM", "GRU"):
-                macs = _product(dims) * _product(shapes.get(node.output[0], ())[:1])
+                macs = _product(dims) * _product(shapes.get(node.input[0], ())[:2])
             if node.op_type == "ConvTranspose":
                 macs = _product(shapes.get(node.input[0], ())) * _product(dims[1:])
             found.append(
@@ -116,6 +121,29 @@ class Graph:
         return sizes
 
 
+def _reads(graph: Any) -> Iterator[str]:
+    for node in graph.node:
+        yield from _reads_of(node)
+
+
+def _reads_of(node: Any) -> Iterator[str]:
+    yield from (name for name in node.input if name)
+    for inner in _inner(node):
+        yield from _reads(inner)
+        yield from (value.name for value in inner.output)
+
+
+def _inner(node: Any) -> Iterator[Any]:
+    """The graphs that a node holds as branches or as its body."""
+    for attribute in node.attribute:
+        yield from (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs
+
+
+def _kinds(graph: Any) -> set[str]:
+    own = {node.op_type for node in graph.node}
+    return own.union(*(_kinds(inner) for node in graph.node for inner in _inner(node)))
+
+
 def _product(numbers: Iterable[int]) -> int:
     total = 1
     for number in numbers:
@@ -123,18 +151,24 @@ def _product(numbers: Iterable[int]) -> int:
     return total
 
 
+def load_float(path: Path) -> Any:
+    """The model as it is. Raises ArtifactError for one that is quantized already."""
+    model = modelfile.load(path)
+    if found := sorted(_kinds(model.graph) & QUANTIZED):
+        raise ArtifactError(
+            f"the model is quantized already: it has {', '.join(found)}", "quantize the floating-point model"
+        )
+    return model
+
+
 def load(path: Path) -> Any:
-    """The model to quantize, every node with a name of its own, every tensor with its type.
+    """The model to quantize: constants are initializers, nodes have names of their own, tensors their types.
 
     Raises ArtifactError for a model that is quantized already, ConversionError for an opset too old.
     """
     from . import rewrite
 
-    model = modelfile.load(path)
-    if found := sorted({node.op_type for node in model.graph.node} & QUANTIZED):
-        raise ArtifactError(
-            f"the model is quantized already: it has {', '.join(found)}", "quantize the floating-point model"
-        )
+    model = load_float(path)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST:
         raise ConversionError(
@@ -142,6 +176,7 @@ def load(path: Path) -> Any:
             "export the model again at a newer opset, or convert it with onnx.version_converter",
         )
     name_nodes(model)
+    gather_constants(model)
     rewrite.split_attention(model)
     add_types(model)
     return model
@@ -166,6 +201,35 @@ def name_nodes(model: Any) -> None:
         taken.add(name)
 
 
+def sort_nodes(model: Any) -> None:
+    """Put every node behind those whose outputs it reads, in branches and loops as well."""
+    from graphlib import TopologicalSorter
+
+    nodes = list(model.graph.node)
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    before = {
+        index: {makers[name] for name in _reads_of(node) if name in makers} - {index}
+        for index, node in enumerate(nodes)
+    }
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[index] for index in TopologicalSorter(before).static_order())
+
+
+def gather_constants(model: Any) -> None:
+    """Make initializers of Constant nodes, and constants of initializers that a caller could replace."""
+    graph, own = model.graph, {value.name for value in model.graph.output}
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and value is not None and node.output[0] not in own:
+            graph.initializer.add().CopyFrom(value)
+            graph.initializer[-1].name = node.output[0]
+            del graph.node[place]
+    names = {tensor.name for tensor in graph.initializer}
+    for place in reversed([i for i, value in enumerate(graph.input) if value.name in names]):
+        del graph.input[place]
+
+
 def add_types(model: Any) -> None:
     """Write the type of every tensor into the model, as ONNX Runtime infers it, its own operators included."""
     import onnx
@@ -185,7 +249,8 @@ def add_types(model: Any) -> None:
     for name in names:
         kind = _ELEMENTS.get(values[name].type)
         if kind is not None:
-            shape = [size if isinstance(size, (int, str)) else None for size in values[name].shape]
+            # No shape at all is a number, or one that ONNX Runtime can't tell.
+            shape = [size if isinstance(size, (int, str)) else None for size in values[name].shape] or None
             model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, shape))
 
 
@@ -202,6 +267,9 @@ def probe(model: Any, tensors: Sequence[str], samples: Iterable[Arrays]) -> Iter
 
     from .. import session
 
+    if not tensors:  # asked for none, ONNX Runtime gives all
+        yield from ({} for _ in samples)
+        return
     own = {value.name for value in model.graph.output}
     probed = copy(model)
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in own)

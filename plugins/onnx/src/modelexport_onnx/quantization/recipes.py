@@ -22,6 +22,9 @@ Kind = Literal["dynamic", "static", "blockwise", "folded"]
 #: what `dynamic` quantizes: a dynamically quantized convolution (ConvInteger) is 4 to 21 times slower than float
 DYNAMIC = ("MatMul", "Gemm", "LSTM")
 
+#: what ONNX Runtime's MatMulNBits takes
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+
 #: what a recurrent or matrix model needs at least of all multiplications to count as one
 MOSTLY = 0.5
 
@@ -76,6 +79,7 @@ def choose(options: QuantizeOptions, layers: Sequence[Layer], calibrated: bool) 
 
     Raises OptionError where what was asked can't be, or needs calibration data that there is not.
     """
+    _check(options)
     preset = machine.kind() if options.preset == "auto" else options.preset
     base = dict(PRESETS[preset])
     mode = base.pop("kind", options.mode) if options.mode == "auto" else options.mode
@@ -85,6 +89,16 @@ def choose(options: QuantizeOptions, layers: Sequence[Layer], calibrated: bool) 
         raise OptionError("static quantization takes the ranges of activations from data", "give --calibration")
     recipes = _automatic(layers, calibrated) if mode == "auto" else [_asked(mode, options)]
     return [_complete(recipe, base, options) for recipe in recipes]
+
+
+def _check(options: QuantizeOptions) -> None:
+    if options.block_size not in BLOCK_SIZES:
+        raise OptionError(
+            f"there are no blocks of {options.block_size}",
+            f"block-size is one of {', '.join(map(str, BLOCK_SIZES))}",
+        )
+    if not 0 < options.percentile <= 100:
+        raise OptionError(f"percentile={options.percentile:g} makes no sense", "give one up to 100, such as 99.99")
 
 
 def _asked(mode: str, options: QuantizeOptions) -> Recipe:
@@ -126,10 +140,12 @@ def _complete(recipe: Recipe, preset: Mapping[str, Any], options: QuantizeOption
     }
     given = {key: value for key, value in own.items() if value is not None}
     made = replace(recipe, **{**preset, **given})
+    if made.symmetric and "activation" not in given and made.activation == "uint8":
+        made = replace(made, activation="int8")  # unsigned, zero would be 128
     made = replace(made, format=options.format, calibrator=options.calibrator, percentile=options.percentile)
     if made.kind == "dynamic" and made.activation != "uint8":
-        # ONNX's DynamicQuantizeLinear knows no other type.
-        if "activation" in given:
-            raise OptionError(f"dynamic quantization has no {made.activation} activations", "leave it at uint8")
+        # ONNX's DynamicQuantizeLinear knows no other type, and no symmetric ranges.
+        if "activation" in given or given.get("symmetric"):
+            raise OptionError("dynamic quantization has uint8 activations with zero points", "leave it at that")
         made = replace(made, activation="uint8", symmetric=False)
     return made

@@ -68,6 +68,30 @@ def split_attention(model: Any) -> None:
         _replace(model, node, made)
 
 
+def split_gemm(model: Any) -> None:
+    """Make a MatMul and an Add of every Gemm with constant weights: weights in blocks are MatMul's alone."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    graph = Graph(model)
+    uses = graph.uses()
+    for node, index, _ in graph.weighted():
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        plain = not given.get("transA") and given.get("alpha", 1.0) == 1.0 and given.get("beta", 1.0) == 1.0
+        name = node.input[index]
+        if node.op_type != "Gemm" or not plain or uses[name] > 1:
+            continue
+        if given.get("transB"):
+            turned = np.ascontiguousarray(graph.weight(name).T)
+            graph.initializers[name].CopyFrom(numpy_helper.from_array(turned, name))
+        output, bias = node.output[0], [*node.input, ""][2]
+        product = f"{output}_product" if bias else output
+        made = [helper.make_node("MatMul", list(node.input[:2]), [product], name=node.name)]
+        if bias:
+            made.append(helper.make_node("Add", [product, bias], [output], name=f"{node.name}_bias"))
+        _replace(model, node, made)
+
+
 # --------------------------------------------------------------------------------------- smoothing
 
 
@@ -95,10 +119,7 @@ def smooth(graph: Graph, samples: Iterable[Arrays], skip: Iterable[str] = ()) ->
 
 def _groups(graph: Graph, skip: set[str]) -> dict[str, list[Any]]:
     """Activation → the layers that multiply it by a constant matrix which nothing else uses."""
-    uses: dict[str, int] = {}
-    for node in graph.model.graph.node:
-        for name in node.input:
-            uses[name] = uses.get(name, 0) + 1
+    uses = graph.uses()
     groups: dict[str, list[Any]] = {}
     for node, index, _ in graph.weighted():
         if node.op_type in ("MatMul", "Gemm") and node.name not in skip:
@@ -272,11 +293,8 @@ def _replace(model: Any, node: Any, made: Sequence[Any]) -> None:
 
 
 def _drop_unused(model: Any, names: Iterable[str]) -> None:
-    """Remove initializers that no node reads any more."""
-    used = {name for node in model.graph.node for name in node.input} | {
-        value.name for value in model.graph.output
-    }
-    unused = set(names) - used
+    """Remove initializers that nothing reads any more."""
+    unused = set(names) - set(Graph(model).uses())
     for place in reversed([i for i, tensor in enumerate(model.graph.initializer) if tensor.name in unused]):
         del model.graph.initializer[place]
 
