@@ -11,6 +11,8 @@ infer through fused operators, and it knows no bfloat16.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,7 +78,26 @@ def convert(
     if not plan.ports:
         raise OptionError(f"no operator of the model takes {dtype}", "leave precision=float32")
     _rewrite(copied, dtype, types, plan.ports)
+    _check_loads(copied, dtype)
     return copied, plan.kept
+
+
+def _check_loads(model: Any, dtype: Half) -> None:
+    """Load the model in a process of its own: ONNX Runtime's optimizer crashes on some graphs in half precision
+    (1.31: an LSTM before a product, at a dynamic batch size), and would take this one with it.
+
+    Raises ConversionError for a crash; what it merely refuses, the caller finds out.
+    """
+    code = "import sys, onnxruntime as o; o.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
+    with tempfile.TemporaryDirectory(prefix="mx-halves-") as folder:
+        file = Path(folder) / modelfile.FILE
+        modelfile.save(model, file)
+        done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=False)
+    if done.returncode < 0:
+        raise ConversionError(
+            f"ONNX Runtime crashes as it loads the model in {dtype} (signal {-done.returncode})",
+            "optimize it in float32, or quantize it to int8",
+        )
 
 
 # --------------------------------------------------------------------------------------- what is in the graph

@@ -33,6 +33,9 @@ WEIGHTS: Mapping[str, Mapping[int, int]] = {
     "GRU": {1: 1, 2: 1},
 }
 
+#: operators that only lay out what they are given: of constants, they make constants of the same size
+LAYOUT = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Concat", "Flatten"}
+
 #: opset in which QuantizeLinear learnt axes
 OLDEST = 13
 
@@ -177,6 +180,7 @@ def load(path: Path) -> Any:
         )
     name_nodes(model)
     gather_constants(model)
+    fold_layout(model)
     rewrite.split_attention(model)
     add_types(model)
     return model
@@ -228,6 +232,43 @@ def gather_constants(model: Any) -> None:
     names = {tensor.name for tensor in graph.initializer}
     for place in reversed([i for i, value in enumerate(graph.input) if value.name in names]):
         del graph.input[place]
+
+
+def fold_layout(model: Any) -> None:
+    """Make initializers of weights that are only laid out anew, as torch.onnx leaves those of an LSTM."""
+    from onnx import ValueInfoProto, numpy_helper
+
+    from .. import session
+
+    graph = model.graph
+    own, constants = {value.name for value in graph.output}, {tensor.name for tensor in graph.initializer}
+    folded: list[Any] = []
+    for node in graph.node:
+        whole = all(not name or name in constants for name in node.input)
+        if node.op_type in LAYOUT and whole and not own.intersection(node.output):
+            folded.append(node)
+            constants.update(node.output)
+    if not folded:
+        return
+    apart = copy(model)
+    for part in (apart.graph.node, apart.graph.input, apart.graph.output, apart.graph.value_info):
+        del part[:]
+    apart.graph.node.extend(folded)
+    names = [name for node in folded for name in node.output if name]
+    apart.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    values = dict(zip(names, session.open_model(apart, optimization="none").run(names, {}), strict=True))
+    for node in folded:
+        graph.node.remove(node)
+    read = Graph(model).uses()
+    graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in names if read[name])
+    drop_unused(model, {name for node in folded for name in node.input})
+
+
+def drop_unused(model: Any, names: Iterable[str]) -> None:
+    """Remove those of these initializers that nothing reads any more."""
+    unused = set(names) - set(Graph(model).uses())
+    for place in reversed([i for i, tensor in enumerate(model.graph.initializer) if tensor.name in unused]):
+        del model.graph.initializer[place]
 
 
 def add_types(model: Any) -> None:

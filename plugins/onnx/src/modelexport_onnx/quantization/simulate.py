@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SWITCHES = "mx_quantized"
 
+#: ONNX Runtime folds a DequantizeLinear of constants only when told not to look for quantized operators
+FOLDING = {"session.disable_quant_qdq": "1"}
+
 #: samples on which the sensitivity of each layer is measured, at most, and how many of them for its own output
 SAMPLES, OWN = 8, 2
 
@@ -52,7 +55,7 @@ class Switchable:
         merged, self.units = _merge(float_model, quantized)
         self._artifact = artifact
         self._outputs = [spec.name for spec in artifact.outputs]
-        self._runtime = session.open_model(merged, optimization="basic")
+        self._runtime = session.open_model(merged, optimization="basic", config=FOLDING)
 
     def session(self, left: Collection[str]) -> Session:
         """A Session with every unit quantized but those named."""
@@ -150,13 +153,15 @@ class _Merger:
         self._float_makers = {name: node for node in float_model.graph.node for name in node.output}
         self._makers = {name: node for node in model.graph.node for name in node.output}
         self._quantizers = {n.input[0]: n for n in model.graph.node if n.op_type == "QuantizeLinear"}
-        present = {tensor.name for tensor in model.graph.initializer}
-        # A dequantized bias bears the name of the bias itself.
+        present = {tensor.name: tensor for tensor in model.graph.initializer}
+        # A dequantized bias bears the name of the bias itself, and a transposed weight that of the weight.
         self._renamed = {
-            t.name: f"{SWITCHES}_{t.name}" for t in float_model.graph.initializer if t.name in self._makers
+            t.name: f"{SWITCHES}_{t.name}"
+            for t in float_model.graph.initializer
+            if t.name in self._makers or not _alike(t, present.get(t.name, t))
         }
         for tensor in float_model.graph.initializer:
-            if tensor.name not in present:
+            if tensor.name not in present or tensor.name in self._renamed:
                 added = model.graph.initializer.add()
                 added.CopyFrom(tensor)
                 added.name = self._renamed.get(tensor.name, tensor.name)
@@ -227,3 +232,10 @@ class _Merger:
         added = self.model.graph.node.add()
         added.CopyFrom(node)
         return added
+
+
+def _alike(tensor: Any, other: Any) -> bool:
+    import numpy as np
+    from onnx import numpy_helper
+
+    return tensor is other or np.array_equal(numpy_helper.to_array(tensor), numpy_helper.to_array(other))
