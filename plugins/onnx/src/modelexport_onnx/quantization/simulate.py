@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SWITCHES = "mx_quantized"
 
-#: ONNX Runtime folds a DequantizeLinear of constants only when told not to look for quantized operators
+#: weights are then dequantized once and not in every call, of which a search needs thousands
 FOLDING = {"session.disable_quant_qdq": "1"}
 
 #: samples on which the sensitivity of each layer is measured, at most, and how many of them for its own output
