@@ -7,9 +7,10 @@ weights in 8 bits and compute in float32.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .graph import Graph
+from .graph import Graph, drop_unused
 
 if TYPE_CHECKING:
     from modelexport.types import Array, Arrays
@@ -19,6 +20,9 @@ STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 #: dB that smoothing must gain for a layer to be worth an extra multiplication
 WORTH = 1.0
+
+#: channels of an activation that may be taken out and computed in float32, and the dB that this must gain
+OUTLIERS, OUTLIERS_WORTH = 2, 4.0
 
 #: rows of an activation that are looked at, per sample and in all
 ROWS_PER_SAMPLE, ROWS = 400, 2400
@@ -95,26 +99,42 @@ def split_gemm(model: Any) -> None:
 # --------------------------------------------------------------------------------------- smoothing
 
 
-def smooth(graph: Graph, samples: Iterable[Arrays], skip: Iterable[str] = ()) -> dict[str, float]:
-    """Divide the activations of MatMul and Gemm by a factor a channel, and multiply their weights by it.
+@dataclass(frozen=True)
+class Smoothing:
+    """What was done: dB gained by activation, and the nodes made for outliers, which must stay in float32."""
+
+    gains: Mapping[str, float] = field(default_factory=dict)
+    outliers: tuple[str, ...] = ()
+
+
+def smooth(graph: Graph, samples: Iterable[Arrays], skip: Iterable[str] = ()) -> Smoothing:
+    """Even out the channels of what MatMul and Gemm multiply by constant matrices. The graph is changed in place.
 
     One channel that is twenty times larger than the others, as LayerNorm and GELU in transformers have them,
-    leaves four of eight bits to all others. The factors are SmoothQuant's (Xiao et al. 2023, equation 4),
-    `max|x|^a / max|w|^(1-a)`, with the `a` that gives each layer the best signal-to-noise ratio on `samples`.
-    The graph is changed in place; returns what was gained, in dB, by activation.
+    leaves four of eight bits to all others. So an activation is divided by a factor a channel, and the weights
+    multiplied by it: SmoothQuant's (Xiao et al. 2023, equation 4), `max|x|^a / max|w|^(1-a)`, with the `a` that
+    gives the product the best signal-to-noise ratio on `samples`. Where a channel or two are still far larger,
+    they are multiplied in float32 beside the rest, as in LLM.int8() (Dettmers et al. 2022).
     """
     groups = _groups(graph, set(skip))
     values = _collect(graph, list(groups), samples)
     gains: dict[str, float] = {}
+    outliers: list[str] = []
     for name, nodes in groups.items():
         if name not in values:
             continue
         weights = [_oriented(graph, node) for node in nodes]
         factors, gain = _best_factors(values[name], weights)
+        products = all(node.op_type == "MatMul" for node in nodes)
+        if products and values[name].shape[1] > 8 * OUTLIERS:
+            out, others, more = _without_outliers(values[name], weights)
+            if more >= gain + OUTLIERS_WORTH:
+                outliers += _take_out(graph, name, nodes, out)
+                factors, gain = others, more
         if gain >= WORTH:
             _apply(graph, name, nodes, factors)
             gains[name] = round(gain, 1)
-    return gains
+    return Smoothing(gains, tuple(outliers))
 
 
 def _groups(graph: Graph, skip: set[str]) -> dict[str, list[Any]]:
@@ -175,6 +195,55 @@ def _best_factors(x: Array, weights: Sequence[Array]) -> tuple[Array, float]:
     return candidates[best].astype(np.float32), float(gain)
 
 
+def _without_outliers(x: Array, weights: Sequence[Array]) -> tuple[Array, Array, float]:
+    """The largest channels, the factors for the others (infinite for these), and what both gain in dB."""
+    import numpy as np
+
+    out = np.sort(np.argsort(-np.abs(x).max(0), kind="stable")[:OUTLIERS])
+    w = np.concatenate(weights, axis=1)
+    rest, kept = x.copy(), [weight.copy() for weight in weights]
+    rest[:, out] = 0
+    for weight in kept:
+        weight[out] = 0
+    factors, gain = _best_factors(rest, kept)
+    before = float(((_rounded(x) @ _rounded_columns(w) - x @ w) ** 2).sum())
+    inner = np.concatenate(kept, axis=1)
+    after = float(((_rounded(rest) @ _rounded_columns(inner) - rest @ inner) ** 2).sum())
+    factors[out] = np.inf
+    return out, factors, gain + float(10 * np.log10(max(before, 1e-30) / max(after, 1e-30)))
+
+
+def _take_out(graph: Graph, name: str, nodes: Sequence[Any], out: Array) -> list[str]:
+    """Multiply the channels `out` of an activation by their part of the weights, in nodes of their own.
+
+    `_apply` then divides these channels by infinity. Returns the names of the products that must stay as they are.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    model, made = graph.model, []
+    channels, taken = f"{name}_outlier_channels", f"{name}_outliers"
+    model.graph.initializer.append(numpy_helper.from_array(out.astype(np.int64), channels))
+    gather = helper.make_node("Gather", [name, channels], [taken], name=taken, axis=-1)
+    place = min(_place(model, node.name) for node in nodes)
+    model.graph.node.insert(place, gather)
+    for node in nodes:
+        weight, output = graph.weight(node.input[1]), node.output[0]
+        part, product, rest = f"{node.name}_outlier_weight", f"{node.name}_outliers", f"{output}_rest"
+        model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weight[out]), part))
+        node.output[0] = rest
+        place = _place(model, node.name) + 1
+        total = helper.make_node("Add", [rest, product], [output], name=f"{node.name}_with_outliers")
+        model.graph.node.insert(place, total)
+        model.graph.node.insert(place, helper.make_node("MatMul", [taken, part], [product], name=product))
+        made.append(product)
+    return made
+
+
+def _place(model: Any, name: str) -> int:
+    return next(i for i, node in enumerate(model.graph.node) if node.name == name)
+
+
 def _rounded(x: Array) -> Array:
     """Through unsigned 8 bits and back, one scale for all, as DynamicQuantizeLinear does."""
     import numpy as np
@@ -206,7 +275,8 @@ def _apply(graph: Graph, name: str, nodes: Sequence[Any], factors: Array) -> Non
     graph.model.graph.node.insert(first, node)
     for layer in nodes:
         weight = graph.weight(layer.input[1])
-        scaled = weight * (factors[None, :] if _transposed(layer) else factors[:, None])
+        kept = np.where(np.isinf(factors), 0, factors)
+        scaled = weight * (kept[None, :] if _transposed(layer) else kept[:, None])
         tensor = numpy_helper.from_array(scaled.astype(np.float32), layer.input[1])
         graph.initializers[layer.input[1]].CopyFrom(tensor)
         layer.input[0] = smoothed
@@ -245,7 +315,7 @@ def quantize_rows(model: Any, skip: Iterable[str] = ()) -> list[str]:
         ]
         done.append(node.name)
         _replace(model, node, made)
-    _drop_unused(model, tables)
+    drop_unused(model, tables)
     return done
 
 
@@ -281,7 +351,7 @@ def fold(model: Any, skip: Iterable[str] = (), kinds: Iterable[str] | None = Non
         node.input[index] = output
     for node in reversed(made):
         model.graph.node.insert(0, node)
-    _drop_unused(model, stored)
+    drop_unused(model, stored)
     return list(dict.fromkeys(done))
 
 
@@ -290,13 +360,6 @@ def _replace(model: Any, node: Any, made: Sequence[Any]) -> None:
     del model.graph.node[place]
     for offset, new in enumerate(made):
         model.graph.node.insert(place + offset, new)
-
-
-def _drop_unused(model: Any, names: Iterable[str]) -> None:
-    """Remove initializers that nothing reads any more."""
-    unused = set(names) - set(Graph(model).uses())
-    for place in reversed([i for i, tensor in enumerate(model.graph.initializer) if tensor.name in unused]):
-        del model.graph.initializer[place]
 
 
 def weight_ranges(graph: Graph) -> Mapping[str, tuple[float, float]]:
