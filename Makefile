@@ -8,7 +8,7 @@ READY = $(VENV)/.ready
 
 OPTIMUM = build/peers/optimum/.ready
 
-.PHONY: setup demo test test-fast lint format docs bench bench-optimum coverage clean
+.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize coverage clean
 
 setup: $(READY)
 
@@ -53,6 +53,10 @@ bench: setup
 # beside Hugging Face Optimum, which wants an older transformers and so an environment of its own
 bench-optimum: setup $(OPTIMUM)
 	$(BIN)/python benchmarks/beside_optimum.py --json build/peers/optimum.json
+
+# size, accuracy and latency of int8 on real models, for half an hour; the first time it trains one of them
+bench-quantize: setup
+	$(BIN)/python benchmarks/quantize.py --json build/peers/quantize.json
 
 $(OPTIMUM): benchmarks/peers/optimum.txt
 	$(PYTHON) -m venv --clear $(@D)
