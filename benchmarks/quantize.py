@@ -380,7 +380,7 @@ def efficientnet() -> Figures:
 
 
 def mixed_ranges() -> Figures:
-    """A detector whose head gives pixels and odds in one tensor: static int8 breaks it, `--max-drop` repairs it."""
+    """A detector whose head gives pixels and odds in one tensor: static int8 breaks it, `--max-drop` mends it."""
     plain = exported("detector", f"{IMAGES}:detector")
     tiles = WORK / "mosaics.npz"
     np.savez(tiles, image=images.mosaics(12, seed=0, half=0)[0])
