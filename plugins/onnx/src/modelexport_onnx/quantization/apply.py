@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -34,6 +35,10 @@ def quantize(
     `ranges` are those of `calibrate`, for a static recipe. Raises ConversionError where ONNX Runtime can't.
     """
     made, untouched = graph.copy(model), {*left, *excluded}
+    if recipe.per_channel and recipe.kind in ("static", "dynamic"):
+        untouched |= _stacked(made)
+    if recipe.kind == "static":
+        untouched |= _clipping(made)
     with _translated(recipe):
         made = _applied(made, recipe, left, untouched, ranges)
     # Where ONNX Runtime knows shapes it fuses sums into SkipLayerNormalization, whose kernel is slow on CPUs.
@@ -61,6 +66,24 @@ def _applied(made: Any, recipe: Recipe, left: Collection[str], untouched: Collec
 
 def _products(model: Any) -> list[Any]:
     return [node for node, *_ in graph.Graph(model).weighted() if node.op_type == "MatMul"]
+
+
+def _stacked(model: Any) -> set[str]:
+    """The products with stacks of matrices: ONNX Runtime takes no scale a channel for these."""
+    layers = graph.Graph(model)
+    found = [(node, layers.initializers[node.input[index]].dims) for node, index, _ in layers.weighted()]
+    return {node.name for node, dims in found if node.op_type == "MatMul" and len(dims) > 2}
+
+
+def _clipping(model: Any) -> set[str]:
+    """The activations whose input is an output of the model or read in a branch as well.
+
+    ONNX Runtime (1.31) gives it the activation's range, as if nothing but the activation read it.
+    """
+    uses = graph.Graph(model).uses()
+    seen = Counter(name for node in model.graph.node for name in node.input)
+    clips = [node for node in model.graph.node if node.op_type in ("Relu", "Clip")]
+    return {node.name for node in clips if uses[node.input[0]] > seen[node.input[0]] == 1}
 
 
 def _dynamic(model: Any, recipe: Recipe, left: Collection[str]) -> Any:

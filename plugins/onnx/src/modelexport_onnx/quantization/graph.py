@@ -181,6 +181,8 @@ def load(path: Path) -> Any:
     name_nodes(model)
     gather_constants(model)
     fold_layout(model)
+    own_weights(model)
+    absorb_beta(model)
     rewrite.split_attention(model)
     add_types(model)
     return model
@@ -262,6 +264,45 @@ def fold_layout(model: Any) -> None:
     read = Graph(model).uses()
     graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in names if read[name])
     drop_unused(model, {name for node in folded for name in node.input})
+
+
+def own_weights(model: Any) -> None:
+    """Give layers weights of their own where ONNX Runtime's quantizers would spoil what others read.
+
+    They lay out the weights of a Gemm or an LSTM anew under the same name, scale a weight along one axis, and a
+    bias as the first layer that reads it needs it.
+    """
+    graph, axes = Graph(model), dict[str, int]()
+    uses = graph.uses()
+    spoilt = []
+    for node, index, axis in graph.weighted():
+        turned = node.op_type in ("LSTM", "GRU") or (node.op_type == "Gemm" and axis == 0)
+        if turned or axes.setdefault(node.input[index], axis) != axis:
+            spoilt.append((node, index))
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2:
+            spoilt.append((node, 2))
+    for node, index in spoilt:
+        name = node.input[index]
+        if name in graph.initializers and uses[name] > 1:
+            twin = model.graph.initializer.add()
+            twin.CopyFrom(graph.initializers[name])
+            twin.name = node.input[index] = f"{name}_of_{node.name}"
+    drop_unused(model, uses)
+
+
+def absorb_beta(model: Any) -> None:
+    """Scale the bias of a Gemm instead of saying so in its `beta`, which ONNX Runtime's quantizers get wrong."""
+    from onnx import numpy_helper
+
+    graph = Graph(model)
+    uses = graph.uses()
+    for node in (node for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2):
+        name = node.input[2]
+        for beta in (attribute for attribute in node.attribute if attribute.name == "beta"):
+            if name in graph.initializers and uses[name] == 1:
+                scaled = graph.weight(name) * graph.weight(name).dtype.type(beta.f)
+                graph.initializers[name].CopyFrom(numpy_helper.from_array(scaled, name))
+                beta.f = 1.0
 
 
 def drop_unused(model: Any, names: Iterable[str]) -> None:
