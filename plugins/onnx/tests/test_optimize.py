@@ -168,8 +168,9 @@ def test_attention_layernorm_and_gelu_are_fused_at_any_size_and_with_any_mask(en
     assert made.parity.verified is True
     fused = made.details["fusions"]
     assert fused.get("Attention", 0) + fused.get("MultiHeadAttention", 0) == 2
-    assert fused["SkipLayerNormalization"] == 4
     assert fused["BiasGelu"] == 2
+    assert made.details["operators"]["LayerNormalization"] == 5  # its fusion with the sum before is slow on CPUs
+    assert not modelfile.load_graph(made.entry_path).graph.value_info
     assert made.details["operators_before"]["Softmax"] == 2
     assert "Softmax" not in made.details["operators"]
     assert sum(made.details["operators"].values()) < 0.5 * sum(made.details["operators_before"].values())
@@ -183,6 +184,11 @@ def test_attention_layernorm_and_gelu_are_fused_at_any_size_and_with_any_mask(en
             np.testing.assert_allclose(got, want, atol=2e-5)
         nothing = {**tokens(3, 5), "mask": np.array([[1] * 5, [0] * 5, [0, 0, 1, 1, 1]])}
         np.testing.assert_allclose(after(nothing)["output"], before(nothing)["output"], atol=2e-5)
+
+
+def test_a_gpu_gets_the_sum_fused_with_the_norm_after_it(encoder, tmp_path):
+    made = mx.optimize(encoder.path, tmp_path / "o.onnx", options={**ALL, "target-device": "cuda"}, verify=False)
+    assert made.details["fusions"]["SkipLayerNormalization"] == 4
 
 
 def test_basic_simplifies_and_fuses_nothing(encoder, tmp_path):
@@ -229,7 +235,7 @@ def test_half_precision_halves_the_weights(encoder, tmp_path):
     made = mx.optimize(encoder.path, tmp_path / "o.onnx", options=HALF)
     assert made.precision == "float16"
     assert made.parity.verified is True
-    assert made.details["kept"] == "fused, float16"
+    assert made.details["kept"] == "fused for the CPU, float16"
     assert made.details["kept_in_float32"] == {}
     assert "FLOAT" not in kinds(made)
     weights = [sum(t.ByteSize() for t in weights_of(a).values()) for a in (encoder, made)]
@@ -446,11 +452,11 @@ def test_on_the_command_line(encoder, tmp_path):
 
     code, text = run("optimize", encoder.path, "-o", tmp_path / "o.onnx", "-k", "keep-slower=true")
     assert code == 0, text
-    assert "fused is kept: latency" in text
-    assert "4 SkipLayerNormalization" in text
+    assert "fused for the CPU is kept: latency" in text
+    assert "2 MultiHeadAttention" in text
     code, text = run("inspect", tmp_path / "o.onnx")
     assert code == 0, text
-    assert "SkipLayerNormalization" in text
+    assert "Attention" in text
     code, text = run("optimize", encoder.path, "-k", "help")
     assert all(key in text for key in ("level", "precision", "target-device", "keep-slower"))
 
@@ -481,7 +487,7 @@ def test_a_real_sentence_encoder(minilm, options, limit, tmp_path, record_proper
     assert made.parity.verified is True
     operators = made.details["operators"]
     assert operators.get("Attention", 0) + operators.get("MultiHeadAttention", 0) == 6
-    assert operators["SkipLayerNormalization"] + operators.get("LayerNormalization", 0) >= 12
+    assert operators.get("SkipLayerNormalization", 0) + operators.get("LayerNormalization", 0) >= 12
     assert sum(operators.get(name, 0) for name in ("BiasGelu", "Gelu", "FastGelu")) == 6
     assert "Softmax" not in operators
     assert made.details["kept_in_float32"] == {}

@@ -76,7 +76,9 @@ def columns(rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join([*padded, row[-1]]).rstrip())
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+def table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, width: int = 160
+) -> None:
     """A table on stdout: the first column to the left, figures to the right."""
     from rich import box
     from rich.console import Console
@@ -87,7 +89,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | N
         drawn.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*row)
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else width)
     console.print(drawn)
 
 
@@ -228,11 +230,11 @@ def layers(report: Report) -> None:
         "of outputs, dB": [number(layer.output_sqnr, 1) for layer in report.layers],
         "latency": [_share(layer.latency) for layer in report.layers],
         "cost of float": [_share(layer.cost) for layer in report.layers],
-        "": [layer.note for layer in report.layers],
+        "": [shortened(layer.note) for layer in report.layers],
     }
     shown = {heading: cells for heading, cells in columns.items() if any(cell not in ("", "–") for cell in cells)}
     if shown:
-        table(list(shown), list(zip(*shown.values(), strict=True)))
+        table(list(shown), list(zip(*shown.values(), strict=True)), width=200)
 
 
 def _range(values: tuple[float, float] | None) -> str:

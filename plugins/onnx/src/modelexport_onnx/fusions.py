@@ -45,40 +45,43 @@ def fuse(model: Any) -> Any:
 
 
 def for_cpu(model: Any) -> Any | None:
-    """The model with its SkipLayerNormalizations taken apart, constants folded; None when there are none.
+    """The model without SkipLayerNormalizations, constants folded; None when it normalizes nothing.
 
     ONNX Runtime's CPU kernel of SkipLayerNormalization takes many times as long as Add and LayerNormalization (a
     measurement is in docs/how-to/optimize.md), and ONNX Runtime fuses these two by itself as it loads a model
     whose shapes it knows: so the shapes between inputs and outputs are left out as well.
     """
+    if not any(node.op_type in ("SkipLayerNormalization", "LayerNormalization") for node in model.graph.node):
+        return None
+    apart = _copy(model)
+    take_apart(apart)
+    apart = simplify(apart)
+    del apart.graph.value_info[:]
+    return apart
+
+
+def take_apart(model: Any) -> None:
+    """Make Add and LayerNormalization of every SkipLayerNormalization, in place."""
     from onnx import helper
 
-    apart = _copy(model)
-    nodes = list(apart.graph.node)
-    if not any(node.op_type in ("SkipLayerNormalization", "LayerNormalization") for node in nodes):
-        return None
-    used = {name for node in nodes for name in node.input} | {value.name for value in apart.graph.output}
-    del apart.graph.node[:]
+    nodes = list(model.graph.node)
+    used = {name for node in nodes for name in node.input} | {value.name for value in model.graph.output}
+    made: list[Any] = []
     for node in nodes:
         if node.op_type != "SkipLayerNormalization" or used & set(filter(None, node.output[1:3])):
-            apart.graph.node.append(node)
+            made.append(node)
             continue
         x, skip, scale, shift, bias = [*node.input, "", ""][:5]
         total = node.output[3] if len(node.output) > 3 and node.output[3] else f"{node.output[0]}_sum"
         if bias:
-            apart.graph.node.append(helper.make_node("Add", [x, bias], [f"{total}_biased"], name=f"{total}_bias"))
+            made.append(helper.make_node("Add", [x, bias], [f"{total}_biased"], name=f"{total}_bias"))
             x = f"{total}_biased"
         inputs = [total, scale, *([shift] if shift else [])]
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-        apart.graph.node.append(helper.make_node("Add", [x, skip], [total], name=f"{total}_add"))
-        apart.graph.node.append(
-            helper.make_node(
-                "LayerNormalization", inputs, [node.output[0]], name=f"{total}_norm", axis=-1, epsilon=epsilon
-            )
-        )
-    apart = simplify(apart)
-    del apart.graph.value_info[:]
-    return apart
+        kept = {"axis": -1, "epsilon": next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)}
+        made.append(helper.make_node("Add", [x, skip], [total], name=f"{total}_add"))
+        made.append(helper.make_node("LayerNormalization", inputs, [node.output[0]], name=f"{total}_norm", **kept))
+    del model.graph.node[:]
+    model.graph.node.extend(made)
 
 
 def fuse_further(model: Any) -> Any | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -70,6 +71,24 @@ def size(path: Path) -> int:
 def operators(model: Any) -> dict[str, int]:
     """How many nodes of each operator a model's main graph has."""
     return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+
+
+def keep_origins(original: Any, model: Any) -> None:
+    """Give nodes of `model` the note where they come from, if they lost it: what `original` says of namesakes."""
+    origins = {node.name: node.metadata_props for node in original.graph.node if node.name}
+    for node in model.graph.node:
+        if not node.metadata_props and node.name in origins:
+            node.metadata_props.extend(origins[node.name])
+
+
+def origin(node: Any) -> str:
+    """The module of the user's model that a node comes from, as torch.onnx notes it; empty where it is unknown."""
+    noted = {item.key: item.value for item in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "[]")
+    try:
+        scopes = [scope for scope in ast.literal_eval(noted)[:-1] if isinstance(scope, str) and scope]
+    except (ValueError, SyntaxError, TypeError):
+        return ""  # somebody else's note
+    return scopes[-1] if scopes else ""
 
 
 def weight_bytes(model: Any) -> int:

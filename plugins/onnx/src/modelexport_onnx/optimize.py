@@ -10,7 +10,9 @@ half-precision operators by way of float32. So nothing is kept because it ought 
 
 from __future__ import annotations
 
+import math
 import shutil
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +53,11 @@ class _Candidate:
     @property
     def worst(self) -> float:
         return max(self.ratios.values(), default=1.0)
+
+    @property
+    def typical(self) -> float:
+        """The geometric mean over the cases: one noisy case must not decide between two that are both faster."""
+        return math.exp(statistics.fmean(map(math.log, self.ratios.values()))) if self.ratios else 1.0
 
 
 def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
@@ -131,6 +138,7 @@ class _Trials:
 
     def _add(self, name: str, model: Any, precision: str = "float32", kept: dict[str, str] | None = None) -> None:
         _same_interface(name, self.original, model)
+        modelfile.keep_origins(self.original, model)
         folder = self.folder / str(len(self.candidates))
         folder.mkdir()
         modelfile.save(model, folder / modelfile.FILE)
@@ -175,7 +183,7 @@ class _Trials:
         latest = {candidate.name: -place for place, candidate in enumerate(self.candidates)}
 
         def rank(candidate: _Candidate) -> tuple[bool, float, int]:
-            latency = 1.0 if self.options.keep_slower else candidate.worst
+            latency = 1.0 if self.options.keep_slower else candidate.typical
             return candidate.precision != self.options.precision, latency, latest[candidate.name]
 
         for candidate in sorted(self.candidates, key=rank):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.quantization import Layer
 
-from .. import session
+from .. import modelfile, session
 from .graph import Graph, probe
 from .recipes import Recipe
 from .rewrite import weight_ranges
@@ -67,6 +67,7 @@ def layers(
                 latency=known["final"] / total if known["final"] is not None else None,
                 cost=(slower - faster) / total if slower is not None and faster is not None else None,
                 bytes_saved=0 if unit.name in left and recipe.fallback == "float" else elements * 3,
+                note=modelfile.origin(node),
             )
         )
     return tuple(found)

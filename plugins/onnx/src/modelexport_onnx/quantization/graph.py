@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.errors import ArtifactError, ConversionError
 
-from .. import modelfile
+from .. import fusions, modelfile
 
 if TYPE_CHECKING:
     from modelexport.types import Array, Arrays
@@ -183,6 +183,7 @@ def load(path: Path) -> Any:
     fold_layout(model)
     own_weights(model)
     absorb_beta(model)
+    fusions.take_apart(model)
     rewrite.split_attention(model)
     add_types(model)
     return model
