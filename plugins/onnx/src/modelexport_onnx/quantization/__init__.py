@@ -104,7 +104,7 @@ def _build(
         settings=_settings(final.recipe, options),
         layers=final.layers() if options.explain else (),
         trials=tuple(trial for attempt in dict.fromkeys(attempts) for trial in attempt.trials),
-        warnings=tuple(final.warnings()),
+        warnings=tuple(final.warnings()) if options.explain else (),
         calibrated=final.recipe.kind == "static",
     )
     details = {
