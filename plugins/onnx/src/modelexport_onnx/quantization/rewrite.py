@@ -22,7 +22,7 @@ STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 WORTH = 1.0
 
 #: channels of an activation that may be taken out and computed in float32, and the dB that this must gain
-OUTLIERS, OUTLIERS_WORTH = 2, 4.0
+OUTLIERS, OUTLIERS_WORTH = 4, 2.0
 
 #: rows of an activation that are looked at, per sample and in all
 ROWS_PER_SAMPLE, ROWS = 400, 2400
