@@ -514,6 +514,25 @@ def test_smoothing_repairs_an_outlier_channel(zoo, quantized):
     assert lost["static", False] > 1.5 * lost["static", True]
 
 
+def test_a_channel_that_was_silent_in_the_samples_may_speak_later(tmp_path):
+    """Its factor is a guess: too small a one would blow the channel up, and the scale of all others with it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, 64))
+    with torch.no_grad():
+        net[0].weight[:16] *= 10
+        net[0].bias[:16] = -18.0  # inputs from -1 to 1 don't get so far, those up to 5 do
+        net[0].weight[16, 0] = 40.0  # and one channel that smoothing is for
+    source = mx.Source(net, inputs=("x:float32[batch=1..64,32]=-1..1",))
+    (artifact,) = mx.export(source, "onnx", tmp_path, name="silent")
+    draw = np.random.default_rng(0)
+    quiet = [{"x": draw.uniform(-1, 1, (1, 32)).astype(np.float32)} for _ in range(40)]
+    loud = [{"x": draw.uniform(-5, 5, (1, 32)).astype(np.float32)} for _ in range(40)]
+    made = mx.quantize(artifact.path, options={"mode": "dynamic"}, calibration=quiet)
+    assert any(note.startswith("smoothed") for note in made.details["notes"])
+    assert noise(answers(made, quiet), answers(artifact, quiet)) < 0.02
+    assert noise(answers(made, loud), answers(artifact, loud)) < 0.02
+
+
 def test_a_smoothed_model_computes_the_same(zoo):
     from modelexport_onnx.quantization import graph, rewrite
 
