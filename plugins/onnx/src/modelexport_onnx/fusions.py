@@ -47,8 +47,8 @@ def fuse(model: Any) -> Any:
 def for_cpu(model: Any) -> Any | None:
     """The model without SkipLayerNormalizations, constants folded; None when it normalizes nothing.
 
-    ONNX Runtime's CPU kernel of SkipLayerNormalization takes many times as long as Add and LayerNormalization (a
-    measurement is in docs/how-to/optimize.md), and ONNX Runtime fuses these two by itself as it loads a model
+    ONNX Runtime's CPU kernel of SkipLayerNormalization takes several times as long as Add and LayerNormalization
+    (benchmarks/skip_normalization.py), and ONNX Runtime fuses these two by itself as it loads a model
     whose shapes it knows: so the shapes between inputs and outputs are left out as well.
     """
     if not any(node.op_type in ("SkipLayerNormalization", "LayerNormalization") for node in model.graph.node):
