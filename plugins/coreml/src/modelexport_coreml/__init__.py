@@ -1,0 +1,132 @@
+"""The Core ML target: ML Programs for Apple devices, made and verified on any machine.
+
+export.py       captured program → model.mlpackage
+lowering.py     which operators the converter takes, and the rewrites that bring a program there
+features.py     the model's interface: inputs, flexible shapes, images, class labels, metadata
+package.py      what was written, compared with what was asked
+session.py      model.mlpackage → Session: Core ML's own predictor on macOS, the interpreter elsewhere
+interpreter/    evaluates a saved ML Program operator by operator
+quantize.py     8-bit and 4-bit weights, palettes, pruning
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from modelexport import hookimpl
+from modelexport.options import option
+from modelexport.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modelexport.accuracy import Goal
+    from modelexport.calibration import Calibration
+    from modelexport.types import Artifact, Build, Captured, Session
+
+__version__ = "0.1.0"
+
+__all__ = ["ExportOptions", "QuantizeOptions", "RunOptions"]
+
+#: Core ML itself predicts on macOS only; the interpreter computes with PyTorch
+_RUN = ("coremltools",) if sys.platform == "darwin" else ("coremltools", "torch")
+
+Units = Literal["all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `mx export -t coreml`."""
+
+    deployment_target: Literal["iOS15", "iOS16", "iOS17", "iOS18"] = option(
+        "iOS18", "the oldest system to run on; macOS 12 to 15 and their siblings go with it"
+    )
+    compute_precision: Literal["float32", "float16"] = option(
+        "float32", "what the device computes in; the Neural Engine takes float16 only"
+    )
+    compute_units: Units = option("all", "the processors Core ML may use; kept in the manifest for `mx run`")
+    shapes: Literal["range", "enumerated"] = option(
+        "range", "dynamic dims as ranges, or every allowed shape in a list, 128 at most; dims in steps always so"
+    )
+    image_input: str | None = option(
+        None, "an input that takes an image: name,scale,bias,color; bias is one number or three, as 1/2/3"
+    )
+    labels: str | None = option(
+        None, "class labels of a classifier: a text file, one a line, or `processing` for the source's own"
+    )
+    author: str | None = option(None, "author, as Xcode shows it")
+    license: str | None = option(None, "licence, as Xcode shows it")
+    version: str | None = option(None, "version, as Xcode shows it")
+    description: str | None = option(None, "what the model does, as Xcode shows it")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `mx run`, `mx verify` and `mx benchmark` for Core ML artifacts."""
+
+    compute_units: Units | None = option(None, "the processors Core ML may use (macOS); else the artifact's")
+    threads: int = option(0, "threads of the interpreter; 0 leaves PyTorch's")
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of `mx quantize` for Core ML artifacts."""
+
+    mode: Literal["linear", "palettize", "prune"] = option(
+        "linear", "linear: integers and scales; palettize: indices into a table; prune: the smallest become zero"
+    )
+    bits: Literal[8, 6, 4, 3, 2, 1] = option(8, "bits of a weight; linear takes 8 and 4, palettize all")
+    algorithm: Literal["kmeans", "uniform"] = option("kmeans", "how a palette is chosen")
+    block_size: int = option(32, "weights that share a scale, for 4-bit linear")
+    sparsity: float = option(0.5, "share of each weight that pruning sets to zero")
+    min_size: int = option(2048, "leave constants with fewer values as they are")
+    exclude: tuple[str, ...] = option((), "constants to leave as they are, by name; * and ? match")
+
+
+@hookimpl
+def mx_target() -> Target:
+    return Target(
+        name="coreml",
+        summary="Core ML for Apple devices, run by Core ML on macOS and interpreted elsewhere",
+        consumes=("captured",),
+        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
+        needs={
+            "export": ("torch", "coremltools"),
+            "quantize": ("coremltools", "sklearn"),
+            "run": _RUN,
+        },
+        install={
+            "export": "pip install 'modelexport-coreml[export]'",
+            "quantize": "pip install 'modelexport-coreml[quantize]'",
+            "run": "pip install 'modelexport-coreml[run]'",
+        },
+        precisions={
+            "int8": {"quantize": {"mode": "linear", "bits": "8"}},
+            "int4": {"quantize": {"mode": "linear", "bits": "4"}},
+        },
+    )
+
+
+@hookimpl
+def mx_export(source: Captured, out: Path, options: ExportOptions) -> Build:
+    from . import export
+
+    return export.export(source, out, options)
+
+
+@hookimpl
+def mx_quantize(
+    artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
+) -> Build:
+    from . import quantize
+
+    return quantize.quantize(artifact, out, options)
+
+
+@hookimpl
+def mx_run(artifact: Artifact, options: RunOptions) -> Session:
+    from . import session
+
+    return session.open_artifact(artifact, options)

@@ -1,0 +1,141 @@
+"""Captured program → model.mlpackage, through coremltools.
+
+coremltools names outputs after nodes, and drops an unused input or an int64 without a word; so the interface is
+given to it, and what was written is compared with what was asked. Whether the numbers are right, the gate says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelexport.errors import ConversionError, MxError, is_disk_error
+from modelexport.plugins import first_line
+from modelexport.types import Build, Captured
+
+from . import features, lowering, package
+from .package import FILE, quiet
+
+if TYPE_CHECKING:
+    from . import ExportOptions
+
+#: operators named in one message, at most
+_NAMED = 20
+
+
+def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
+    """Write `model.mlpackage` into `out`.
+
+    Raises OptionError for an interface that Core ML can't have, ConversionError for everything else; operators
+    without a translation are listed all at once.
+    """
+    features.refuse(captured)
+    image, labels = features.image_of(captured, options), features.labels(captured, options)
+    listed = features.lists_shapes(captured, options)
+    wanted = features.inputs(captured, image, listed)
+    model, kept = _converted(captured, wanted, labels, options)
+    features.describe(model, options)
+    with quiet():
+        model.save(str(out / FILE))
+    operators, weights = package.check(out / FILE, captured, labels is not None)
+    details: dict[str, Any] = {
+        "operators": operators,
+        "weights": weights,
+        "deployment_target": options.deployment_target,
+        "compute_precision": options.compute_precision,
+        "compute_units": options.compute_units,
+        "shapes": "enumerated" if listed else "range",
+    }
+    if image is not None:
+        details["image"] = {"input": image.name, "scale": image.scale, "bias": list(image.bias), "color": image.color}
+    if labels is not None:
+        details["classifier"] = {"labels": len(labels), "output": captured.outputs[0].name}
+    notes = [] if kept else ["attention and recurrence were taken apart: the converter refused them whole"]
+    notes += _unbounded(captured)
+    return Build(FILE, ("torch", "coremltools"), options.compute_precision, {**details, "notes": notes})
+
+
+def _unbounded(captured: Captured) -> list[str]:
+    names = sorted({dim.name for spec in captured.inputs for dim in spec.dims if dim.max is None})
+    return [f"{name} has no upper bound: Core ML keeps such models off the Neural Engine" for name in names]
+
+
+def _converted(
+    captured: Captured, wanted: list[Any], labels: list[str] | None, options: ExportOptions
+) -> tuple[Any, bool]:
+    """The converted model, and whether attention and recurrence stayed whole.
+
+    What Core ML has an operator for is given to the converter whole; where it refuses that, taken apart.
+    """
+    program = lowering.lowered(captured.program)
+    whole = lowering.holds_composites(program)
+    if missing := lowering.find_unsupported(program):
+        raise _unsupported(missing)
+    try:
+        return _convert(program, captured, wanted, labels, options), True
+    except MxError:
+        if not whole:
+            raise
+    program = lowering.lowered(captured.program, whole=False)
+    if missing := lowering.find_unsupported(program):
+        raise _unsupported(missing)
+    return _convert(program, captured, wanted, labels, options), False
+
+
+def _convert(
+    program: Any, captured: Captured, wanted: list[Any], labels: list[str] | None, options: ExportOptions
+) -> Any:
+    import coremltools as ct
+
+    classifier = None if labels is None else ct.ClassifierConfig(labels, predicted_feature_name=features.LABEL)
+    outputs = [ct.TensorType(name=spec.name) for spec in captured.outputs]
+    half = options.compute_precision == "float16"
+    with quiet():
+        try:
+            return ct.convert(
+                program,
+                source="pytorch",
+                convert_to="mlprogram",
+                inputs=wanted,
+                outputs=outputs,
+                classifier_config=classifier,
+                minimum_deployment_target=ct.target[options.deployment_target],
+                compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+                compute_units=package.units(options.compute_units),
+                skip_model_load=True,
+            )
+        except Exception as error:
+            if is_disk_error(error):
+                raise
+            raise _translate(error) from error
+
+
+def _unsupported(missing: list[lowering.Unsupported]) -> ConversionError:
+    listed = "; ".join(map(str, missing[:_NAMED]))
+    more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+    kinds = len({item.operator for item in missing})
+    hints = list(dict.fromkeys(item.hint for item in missing if item.hint))
+    return ConversionError(
+        f"{kinds} operator{'s have' if kinds > 1 else ' has'} no Core ML translation: {listed}{more}",
+        "; ".join(hints) or "replace them with operators that Core ML has",
+    )
+
+
+#: what the converter says → what helps
+_KNOWN = (
+    ("float64", "Core ML computes in float32 at most: cast the model with .float()"),
+    ("symbolic", "it wants a size that is dynamic here to be fixed: declare that dim as a number with --input"),
+    ("state", "Core ML has states since iOS18: -k deployment-target=iOS18"),
+)
+
+
+def _translate(error: Exception) -> ConversionError:
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    said = first_line(root)
+    hint = next((hint for word, hint in _KNOWN if word in str(root).lower()), "")
+    return ConversionError(
+        f"coremltools can't convert the model: {type(root).__name__}: {said}",
+        f"{hint}; --debug shows the whole trace".removeprefix("; "),
+    )

@@ -1,0 +1,216 @@
+"""A program read back from disk, made ready to be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from modelexport.errors import CannotRunHere
+
+from . import compressed, conv, elementwise, gather, linear, norm, pool, recurrent, reduce, resize, shape
+from .registry import OPERATORS, Tensor
+
+if TYPE_CHECKING:
+    from modelexport.types import Array, Arrays
+
+#: the modules that hold the operators
+KINDS = (compressed, conv, elementwise, gather, linear, norm, pool, recurrent, reduce, resize, shape)
+
+#: operators that are more than a function of their inputs
+_SPECIAL = ("const", "cond", "while_loop", "read_state", "coreml_update_state", "classify")
+
+#: wide values → the values that a type of the program can hold, still wide
+_STORED: dict[str, Callable[[Tensor], Tensor]] = {
+    "fp16": lambda x: x.half().float(),
+    "fp32": lambda x: x.float(),
+    "bool": lambda x: x.bool(),
+    "int32": lambda x: x.int().long(),
+    "int16": lambda x: x.short().long(),
+    "int8": lambda x: x.to(torch.int8).long(),
+    "uint8": lambda x: x.to(torch.uint8).long(),
+    "uint16": lambda x: x.long() & 0xFFFF,
+    "uint32": lambda x: x.long() & 0xFFFFFFFF,
+}
+
+#: types of the program that outputs can have
+_OUTPUTS = {"fp16": "float16", "fp32": "float32", "int32": "int32", "bool": "bool", "int16": "int16",
+            "uint16": "uint16", "int8": "int8", "uint8": "uint8"}  # fmt: skip
+
+#: values of a program's variables, by the variables' own identity
+_Values = dict[int, Any]
+
+
+@dataclass
+class Interpreter:
+    """A callable program: arrays by input name in, arrays by output name out. States persist between calls."""
+
+    function: Any
+    constants: _Values
+    last_uses: Mapping[int, Sequence[int]]
+    states: dict[int, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, program: Any) -> Interpreter:
+        """Evaluate the constants. Raises CannotRunHere naming every operator that there is no function for."""
+        function = program.functions["main"]
+        unknown = sorted({op.op_type for op in _walk(function)} - set(OPERATORS) - set(_SPECIAL))
+        if unknown:
+            plural = "s" if len(unknown) > 1 else ""
+            raise CannotRunHere(
+                f"no interpreter for operator{plural} {', '.join(unknown)}; Core ML itself runs on macOS only",
+                "`mx verify` on a Mac completes the verification",
+            )
+        made = cls(function, {}, _last_uses(function))
+        for op in _walk(function):
+            if op.op_type == "const":
+                made.constants[id(op.outputs[0])] = _constant(op.outputs[0])
+            elif op.op_type.startswith("constexpr_"):
+                made._step(op, made.constants)
+        return made
+
+    def __call__(self, inputs: Mapping[str, Array]) -> Arrays:
+        with torch.inference_mode():
+            values = dict(self.constants)
+            for name, var in self.function.inputs.items():
+                if _is_state(var):
+                    self.states.setdefault(id(var), torch.zeros([int(size) for size in _state_shape(var)]))
+                else:
+                    given = torch.from_numpy(_own(inputs[name]))
+                    values[id(var)] = _stored(_wide(given), var)
+            self._block(self.function, values)
+            return {var.name: _array(values[id(var)], var) for var in self.function.outputs}
+
+    def _block(self, block: Any, values: _Values) -> list[Any]:
+        for op in block.operations:
+            if id(op.outputs[0]) not in self.constants:
+                self._step(op, values)
+                for spent in self.last_uses.get(id(op), ()):
+                    values.pop(spent, None)
+        return [values[id(var)] for var in block.outputs]
+
+    def _step(self, op: Any, values: _Values) -> None:
+        given = {name: _read(var, values) for name, var in op.inputs.items() if _is_value(var)}
+        if op.op_type == "cond":
+            found = self._block(op.blocks[0 if given["pred"] else 1], values)
+        elif op.op_type == "while_loop":
+            found = self._loop(op, given["loop_vars"], values)
+        elif op.op_type == "read_state":
+            found = [self.states[id(op.inputs["input"])]]
+        elif op.op_type == "coreml_update_state":
+            found = [self.states.setdefault(id(op.inputs["state"]), given["value"])]
+            self.states[id(op.inputs["state"])] = found[0] = given["value"]
+        elif op.op_type == "classify":
+            found = [given["probabilities"]] * 2
+        else:
+            answer = OPERATORS[op.op_type](**given)
+            found = list(answer) if isinstance(answer, tuple) else [answer]
+        for var, value in zip(op.outputs, found, strict=True):
+            values[id(var)] = _stored(value, var)
+
+    def _loop(self, op: Any, state: Sequence[Tensor], values: _Values) -> list[Any]:
+        condition, body = op.blocks
+        state = list(state)
+        while True:
+            values.update({id(var): value for var, value in zip(condition.inputs, state, strict=True)})
+            if not self._block(condition, values)[0]:
+                return state
+            values.update({id(var): value for var, value in zip(body.inputs, state, strict=True)})
+            state = self._block(body, values)
+
+
+def _walk(block: Any) -> Any:
+    for op in block.operations:
+        yield op
+        for inner in op.blocks:
+            yield from _walk(inner)
+
+
+def _last_uses(function: Any) -> dict[int, list[int]]:
+    """Operation → variables that nothing reads after it; blocks inside others keep theirs."""
+    last: dict[int, int] = {}
+    for op in function.operations:
+        for inner in [op, *(o for block in op.blocks for o in _walk(block))]:
+            for var in inner.inputs.values():
+                for one in var if isinstance(var, (tuple, list)) else [var]:
+                    last[id(one)] = id(op)
+    for var in function.outputs:
+        last.pop(id(var), None)
+    spent: dict[int, list[int]] = {}
+    for name, op in last.items():
+        spent.setdefault(op, []).append(name)
+    return spent
+
+
+# --------------------------------------------------------------------------------------- values
+
+
+def _is_value(var: Any) -> bool:
+    return var is not None and not callable(var) and not _is_state(var)
+
+
+def _is_state(var: Any) -> bool:
+    from coremltools.converters.mil.mil import types
+
+    return types.is_state(getattr(var, "sym_type", None)) if hasattr(var, "sym_type") else False
+
+
+def _state_shape(var: Any) -> Sequence[int]:
+    shape: Sequence[int] = var.sym_type.wrapped_type().get_shape()
+    return shape
+
+
+def _read(var: Any, values: _Values) -> Any:
+    if isinstance(var, (tuple, list)):
+        return [_read(one, values) for one in var]
+    return values[id(var)]
+
+
+def _constant(var: Any) -> Any:
+    """A constant in a wide type; texts, and lists of them, as they are."""
+    import numpy as np
+
+    value = var.val
+    if isinstance(value, (str, list, tuple)) or value is None:
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        return str(array)
+    if array.dtype.kind == "O":
+        return array.tolist()
+    return _stored(_wide(torch.from_numpy(_own(array))), var)
+
+
+def _own(array: Any) -> Any:
+    """An array that PyTorch takes: writable, contiguous, without types in the dtype's margin."""
+    import numpy as np
+
+    return np.array(array, dtype=np.dtype(array.dtype.str), order="C")
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.bool:
+        return tensor
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def _stored(value: Any, var: Any) -> Any:
+    """Round to what the variable's declared type holds. Lists, texts and types of a few bits stay as they are."""
+    store = _STORED.get(_type_name(var))
+    return value if store is None or not isinstance(value, torch.Tensor) else store(value)
+
+
+def _type_name(var: Any) -> str:
+    from coremltools.converters.mil.mil import types
+
+    dtype = getattr(var, "dtype", None)
+    return "" if dtype is None else str(types.builtin_to_string(dtype))
+
+
+def _array(value: Any, var: Any) -> Any:
+    """An output as a numpy array of its declared type."""
+    import numpy as np
+
+    return value.numpy().astype(np.dtype(_OUTPUTS.get(_type_name(var), "float32")))

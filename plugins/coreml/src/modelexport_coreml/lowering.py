@@ -1,0 +1,114 @@
+"""What the converter takes: operators it has no translation for, and rewrites that bring a program there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+#: operators that the converter makes into one operator of Core ML, which is faster than their parts
+_WHOLE = ("aten.lstm.input", "aten.gru.input", "aten.scaled_dot_product_attention.default")
+
+
+def lowered(program: Any, whole: bool = True) -> Any:
+    """A copy of an exported program, in the operators that the converter takes. The program stays as it is.
+
+    The default table takes transformers apart (an empty one leaves `new_ones` and such); what Core ML has an
+    operator for stays whole, unless `whole` is false.
+    """
+    import torch
+
+    table = torch.export.default_decompositions()
+    for operator in [op for op in table if whole and str(op) in _WHOLE]:
+        del table[operator]
+    for name, rewrite in _rewrites().items():
+        packet, _, overload = name.partition(".")
+        table[getattr(getattr(torch.ops.aten, packet), overload)] = rewrite
+    return copy.deepcopy(program).run_decompositions(table)
+
+
+def holds_composites(program: Any) -> bool:
+    """Whether a lowered program has an operator that could be taken apart still."""
+    return any(str(node.target) in _WHOLE for node in program.graph.nodes)
+
+
+def _rewrites() -> dict[str, Callable[..., Any]]:
+    """Operators that the converter lacks, written with those that it has."""
+    import torch
+
+    def round_decimals(x: Any, *, decimals: int) -> Any:
+        return torch.round(x * 10.0**decimals) / 10.0**decimals
+
+    return {"round.decimals": round_decimals}
+
+
+# --------------------------------------------------------------------------------------- what it lacks
+
+#: operators people meet → what helps
+HINTS = {
+    "cond": "Core ML's converter takes no torch.cond from torch.export: torch.where computes both sides",
+    "while_loop": "Core ML's converter takes no loops from torch.export: unroll it",
+    "sym_float": "the size of a resize depends on a dynamic dim: fix that dim",
+    "prod": "write x.log().sum().exp() for positive values, or multiply the parts",
+    "histc": "compare with the bins' edges and sum",
+}
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An operator without a translation, and where the model uses it."""
+
+    operator: str
+    module: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.operator} in {self.module}" + (f" at {self.line}" if self.line else "")
+
+    @property
+    def hint(self) -> str:
+        name = self.operator.removeprefix("aten.").partition(".")[0]
+        return HINTS.get(name, "")
+
+
+def find_unsupported(program: Any) -> list[Unsupported]:
+    """Every call in a lowered program that the converter has no translation for, asked of its own registry."""
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+    from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+
+    found: list[Unsupported] = []
+    for node in program.graph.nodes:
+        if node.op != "call_function" or "_assert" in str(node.target):
+            continue  # the converter drops assertions
+        target = node.target
+        name = sanitize_op_kind(target.name() if callable(getattr(target, "name", None)) else target.__name__)
+        if _TORCH_OPS_REGISTRY.get_func(name) is None:
+            found.append(Unsupported(str(target), module_path(node), source_line(node)))
+    return list(dict.fromkeys(found))
+
+
+def module_path(node: Any) -> str:
+    """The dotted path of the submodule a node came from, with its class: `encoder.layer.0 (Block)`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "the model"
+    path, kind = list(stack.values())[-1]
+    name = kind if isinstance(kind, str) else kind.__name__
+    where = path.removeprefix("L['self'].") if path else "the model"
+    return f"{where} ({name.rpartition('.')[2]})"
+
+
+def source_line(node: Any) -> str:
+    """`file:line` of the innermost Python frame that is not PyTorch's own."""
+    frames = [
+        line.strip()
+        for line in (node.meta.get("stack_trace") or "").splitlines()
+        if line.strip().startswith("File ")
+    ]
+    own = [frame for frame in frames if "/torch/" not in frame] or frames
+    if not own:
+        return ""
+    file, line = own[-1].split(",")[:2]
+    file, line = file.removeprefix("File ").strip('" '), line.strip().removeprefix("line ")
+    return f"{file}:{line}"

@@ -1,0 +1,188 @@
+"""A `.mlpackage` on disk: reading it back, and comparing what was written with what was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from modelexport.errors import ConversionError, RuntimeFailure
+from modelexport.plugins import first_line
+from modelexport.types import Captured, TensorSpec
+
+from .features import DTYPES, LABEL
+
+FILE = "model.mlpackage"
+
+#: Core ML's array types in a specification
+_ARRAYS = {65568: "float32", 65552: "float16", 131104: "int32", 65600: "float64", 131080: "int8"}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep coremltools' warnings and progress bars off the user's terminal."""
+    logger = logging.getLogger("coremltools")
+    level, bars = logger.level, os.environ.get("TQDM_DISABLE")
+    logger.setLevel(logging.CRITICAL)
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+        if bars is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = bars
+
+
+def units(name: str) -> Any:
+    """coremltools' ComputeUnit of an option's value."""
+    import coremltools as ct
+
+    return {
+        "all": ct.ComputeUnit.ALL,
+        "cpu-only": ct.ComputeUnit.CPU_ONLY,
+        "cpu-and-gpu": ct.ComputeUnit.CPU_AND_GPU,
+        "cpu-and-ne": ct.ComputeUnit.CPU_AND_NE,
+    }[name]
+
+
+def load_spec(path: Path) -> Any:
+    """The specification of a package. Raises RuntimeFailure for a damaged one."""
+    with quiet():
+        import coremltools as ct
+
+        try:
+            spec = ct.utils.load_spec(str(path))
+        except Exception as error:
+            raise RuntimeFailure(
+                f"{path.name} is no Core ML package, or a damaged one: {first_line(error)}", "export it again"
+            ) from error
+    if spec.WhichOneof("Type") != "mlProgram":
+        raise RuntimeFailure(
+            f"{path.name} holds a {spec.WhichOneof('Type')}, not an ML Program",
+            "older kinds of Core ML models run on macOS only",
+        )
+    return spec
+
+
+def load_program(path: Path, spec: Any | None = None) -> Any:
+    """The ML Program of a package, read back from disk. Raises RuntimeFailure for a damaged one."""
+    spec = load_spec(path) if spec is None else spec
+    weights = path / "Data" / "com.apple.CoreML" / "weights"
+    with quiet():
+        from coremltools.converters.mil.frontend.milproto import load
+
+        try:
+            return load.load(spec, spec.specificationVersion, file_weights_dir=str(weights))
+        except Exception as error:
+            raise RuntimeFailure(
+                f"coremltools can't read {path.name} back: {type(error).__name__}: {first_line(error)}",
+                "export it again; a newer coremltools may read it",
+            ) from error
+
+
+def array_type(feature: Any) -> str:
+    """The dtype of an input or output in a specification; `image`, `dictionary`… for what is no array."""
+    kind = feature.type.WhichOneof("Type")
+    if kind != "multiArrayType":
+        return str(kind).removesuffix("Type")
+    return _ARRAYS.get(feature.type.multiArrayType.dataType, "unknown")
+
+
+# --------------------------------------------------------------------------------------- checks
+
+
+def check(path: Path, captured: Captured, classifier: bool) -> tuple[dict[str, int], dict[str, Any]]:
+    """Load what was written and compare it with what was asked: names, order, dtypes; count what is in it.
+
+    Returns the operators, and how much of the model's weights is in the file as it was: convolutions swallow
+    normalizations, so not every weight must be. Raises ConversionError naming the first difference.
+    """
+    try:
+        spec = load_spec(path)
+        program = load_program(path, spec)
+    except RuntimeFailure as error:
+        raise ConversionError(f"coremltools wrote a package that can't be read: {error.message}") from error
+    _same_features("input", list(spec.description.input), captured.inputs)
+    if not classifier:
+        _same_features("output", list(spec.description.output), captured.outputs)
+    elif spec.description.predictedFeatureName != LABEL:
+        raise ConversionError("coremltools wrote no classifier", "leave out -k labels")
+    return count(program), _weights(program, captured.program)
+
+
+def _same_features(kind: str, written: list[Any], wanted: tuple[TensorSpec, ...]) -> None:
+    names, asked = [feature.name for feature in written], [spec.name for spec in wanted]
+    if names != asked:
+        raise ConversionError(
+            f"coremltools wrote the {kind}s {', '.join(names)}, the model has {', '.join(asked)}",
+            f"an {kind} that is constant, unused or given twice is dropped: take it out of the model's forward",
+        )
+    for feature, spec in zip(written, wanted, strict=True):
+        dtype, expected = array_type(feature), DTYPES.get(spec.dtype, spec.dtype)
+        if dtype not in (expected, "image") and (kind == "input" or dtype not in ("float32", "float16", "int32")):
+            raise ConversionError(f"coremltools wrote {kind} {spec.name!r} as {dtype}, {expected} was asked")
+
+
+def count(program: Any) -> dict[str, int]:
+    """How many of each operator an ML Program has, constants left out."""
+    found = Counter(op.op_type for op in operations(program) if op.op_type != "const")
+    return dict(sorted(found.items()))
+
+
+def operations(program: Any) -> Iterator[Any]:
+    """Every operation of a program's main function, those in nested blocks included."""
+
+    def walk(block: Any) -> Iterator[Any]:
+        for op in block.operations:
+            yield op
+            for inner in op.blocks:
+                yield from walk(inner)
+
+    return walk(program.functions["main"])
+
+
+def _weights(program: Any, source: Any) -> dict[str, Any]:
+    """How many of the source's weights are in the program bit by bit, in whatever order of their values."""
+    import numpy as np
+
+    from modelexport.torchref import to_numpy
+
+    constants = [op.outputs[0].val for op in operations(program) if op.op_type == "const"]
+    arrays = [value for value in constants if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+    written = {_checksum(array) for array in arrays}
+    weights = [to_numpy(value, name).astype(np.float32) for name, value in source.state_dict.items()
+               if value.is_floating_point() and value.numel() > 1]  # fmt: skip
+    same = [w for w in weights if {_checksum(w), _checksum(_half(w))} & written]
+    return {
+        "constants": len(arrays),
+        "bytes": sum(array.nbytes for array in arrays),
+        "unchanged": len(same),
+        "of": len(weights),
+        "share": round(sum(w.size for w in same) / max(1, sum(w.size for w in weights)), 4),
+    }
+
+
+def _half(array: Any) -> Any:
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
+
+
+def _checksum(array: Any) -> tuple[str, int, int, int]:
+    """Equal for arrays that hold the same values in any order and shape."""
+    import numpy as np
+
+    bits = np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
+    mixed = (bits.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(7)
+    return array.dtype.name, array.size, int(bits.sum(dtype=np.uint64)), int(mixed.sum(dtype=np.uint64))

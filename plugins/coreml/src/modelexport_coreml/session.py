@@ -1,0 +1,144 @@
+"""model.mlpackage → Session: Core ML's own predictor on macOS, the interpreter of the saved program elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelexport.errors import InputError, RuntimeFailure
+from modelexport.plugins import first_line
+from modelexport.types import Artifact, Session, TensorSpec
+
+from . import package
+from .features import LABEL
+
+if TYPE_CHECKING:
+    from modelexport.types import Array, Arrays
+
+    from . import RunOptions
+
+#: computes outputs of a program by name, from inputs in the program's own types
+Evaluate = Callable[["Arrays"], Mapping[str, Any]]
+
+
+def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
+    """A Session on the artifact; its details say whether Core ML or the interpreter computes.
+
+    Raises CannotRunHere where the program has an operator that the interpreter lacks, and this is no Mac.
+    An image input is interpreted on a Mac as well: pixels are whole numbers, and the model's own inputs aren't.
+    """
+    path = artifact.entry_path
+    image = artifact.details.get("image")
+    units = options.compute_units or artifact.details.get("compute_units", "all")
+    if sys.platform == "darwin" and image is None:
+        evaluate, kinds, close = _predictor(path, units)
+        details = {"computed_by": "Core ML", "compute_units": units}
+    else:
+        evaluate, kinds, close = _interpreter(path, options.threads)
+        details = {"computed_by": "interpreter of the saved program, not Core ML"}
+    call = caller(evaluate, kinds, artifact.inputs, artifact.outputs, image, artifact.details.get("classifier"))
+    return Session(call, artifact.inputs, artifact.outputs, close=close, details=details)
+
+
+def _interpreter(path: Path, threads: int) -> tuple[Evaluate, dict[str, str], Callable[[], None] | None]:
+    from .interpreter import Interpreter
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    spec = package.load_spec(path)
+    interpreter = Interpreter.of(package.load_program(path, spec))
+    kinds = {feature.name: package.array_type(feature) for feature in spec.description.input}
+    return interpreter, kinds, None
+
+
+def _predictor(path: Path, units: str) -> tuple[Evaluate, dict[str, str], Callable[[], None] | None]:
+    with package.quiet():
+        import coremltools as ct
+
+        try:
+            model = ct.models.MLModel(str(path), compute_units=package.units(units))
+        except Exception as error:
+            raise RuntimeFailure(
+                f"Core ML can't load {path.name}: {first_line(error)}", "this macOS may be older than its target"
+            ) from error
+    state = model.make_state() if model.get_spec().description.state else None
+    kinds = {feature.name: package.array_type(feature) for feature in model.get_spec().description.input}
+
+    def evaluate(inputs: Arrays) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = model.predict(inputs, state) if state is not None else model.predict(inputs)
+        return found
+
+    return evaluate, kinds, None
+
+
+def caller(
+    evaluate: Evaluate,
+    kinds: Mapping[str, str],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    image: Mapping[str, Any] | None,
+    classifier: Mapping[str, Any] | None,
+) -> Callable[[Mapping[str, Array]], Arrays]:
+    """The call of a Session: the declared dtypes outside, the program's inside."""
+    import numpy as np
+
+    dtypes = {spec.name: _native(spec.dtype) for spec in outputs}
+
+    def call(arrays: Mapping[str, Array]) -> Arrays:
+        given = {name: _given(name, arrays[name], kinds[name]) for name in kinds}
+        if image is not None:
+            given[image["input"]] = _pixels(given[image["input"]], image)
+        try:
+            found = evaluate(given)
+        except Exception as error:
+            raise RuntimeFailure(
+                f"the program failed: {type(error).__name__}: {first_line(error)}", "check the inputs' sizes"
+            ) from error
+        if classifier is not None:
+            found = {classifier["output"]: _probabilities(found, outputs[0])}
+        return {name: np.asarray(found[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()}
+
+    return call
+
+
+def _native(dtype: str) -> Any:
+    import numpy as np
+
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(dtype)
+
+
+def _given(name: str, array: Array, kind: str) -> Array:
+    """An input in the program's type. Raises InputError where 32 bits don't hold it."""
+    import numpy as np
+
+    if kind == "image" or array.dtype.name == kind:
+        return array
+    if kind == "int32" and array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
+        raise InputError(f"input {name!r} holds values beyond 32 bits", "Core ML's integers have 32 bits")
+    return array.astype(np.dtype(kind))
+
+
+def _pixels(array: Array, image: Mapping[str, Any]) -> Array:
+    """The image, before scale and bias, that the model would get this input from."""
+    import numpy as np
+
+    bias = np.asarray(image["bias"], np.float64).reshape(1, -1, 1, 1)
+    pixels = (array.astype(np.float64) - bias) / image["scale"]
+    return pixels.astype(np.float32)
+
+
+def _probabilities(found: Mapping[str, Any], output: TensorSpec) -> Array:
+    """A classifier's probabilities as the array the model gave; Core ML hands them out as a dictionary."""
+    import numpy as np
+
+    table = next(value for name, value in found.items() if name != LABEL)
+    values = list(table.values()) if isinstance(table, Mapping) else table
+    return np.asarray(values).reshape([size if isinstance(size, int) else 1 for size in output.shape])
