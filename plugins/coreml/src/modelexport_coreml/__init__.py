@@ -2,6 +2,7 @@
 
 export.py       captured program → model.mlpackage
 lowering.py     which operators the converter takes, and the rewrites that bring a program there
+translations.py operators taught to the converter
 features.py     the model's interface: inputs, flexible shapes, images, class labels, metadata
 package.py      what was written, compared with what was asked
 session.py      model.mlpackage → Session: Core ML's own predictor on macOS, the interpreter elsewhere

@@ -13,7 +13,7 @@ from modelexport.errors import ConversionError, MxError, is_disk_error
 from modelexport.plugins import first_line
 from modelexport.types import Build, Captured
 
-from . import features, lowering, package
+from . import features, lowering, package, translations
 from .package import FILE, quiet
 
 if TYPE_CHECKING:
@@ -32,12 +32,14 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     features.refuse(captured)
     image, labels = features.image_of(captured, options), features.labels(captured, options)
     listed = features.lists_shapes(captured, options)
-    wanted = features.inputs(captured, image, listed)
-    model, kept = _converted(captured, wanted, labels, options)
+    names = features.identifiers(captured)
+    wanted = features.inputs(captured, names, image, listed)
+    outputs = [names[spec.name] for spec in captured.outputs]
+    model, kept = _converted(captured.program, wanted, outputs, labels, options)
     features.describe(model, options)
     with quiet():
         model.save(str(out / FILE))
-    operators, weights = package.check(out / FILE, captured, labels is not None)
+    operators, weights = package.check(out / FILE, captured, names, labels is not None)
     details: dict[str, Any] = {
         "operators": operators,
         "weights": weights,
@@ -45,6 +47,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
         "compute_precision": options.compute_precision,
         "compute_units": options.compute_units,
         "shapes": "enumerated" if listed else "range",
+        "names": {name: written for name, written in names.items() if name != written},
     }
     if image is not None:
         details["image"] = {"input": image.name, "scale": image.scale, "bias": list(image.bias), "color": image.color}
@@ -61,34 +64,34 @@ def _unbounded(captured: Captured) -> list[str]:
 
 
 def _converted(
-    captured: Captured, wanted: list[Any], labels: list[str] | None, options: ExportOptions
+    source: Any, wanted: list[Any], outputs: list[str], labels: list[str] | None, options: ExportOptions
 ) -> tuple[Any, bool]:
     """The converted model, and whether attention and recurrence stayed whole.
 
     What Core ML has an operator for is given to the converter whole; where it refuses that, taken apart.
     """
-    program = lowering.lowered(captured.program)
+    translations.register()
+    program = lowering.lowered(source)
     whole = lowering.holds_composites(program)
     if missing := lowering.find_unsupported(program):
         raise _unsupported(missing)
     try:
-        return _convert(program, captured, wanted, labels, options), True
+        return _convert(program, wanted, outputs, labels, options), True
     except MxError:
         if not whole:
             raise
-    program = lowering.lowered(captured.program, whole=False)
+    program = lowering.lowered(source, whole=False)
     if missing := lowering.find_unsupported(program):
         raise _unsupported(missing)
-    return _convert(program, captured, wanted, labels, options), False
+    return _convert(program, wanted, outputs, labels, options), False
 
 
 def _convert(
-    program: Any, captured: Captured, wanted: list[Any], labels: list[str] | None, options: ExportOptions
+    program: Any, wanted: list[Any], outputs: list[str], labels: list[str] | None, options: ExportOptions
 ) -> Any:
     import coremltools as ct
 
     classifier = None if labels is None else ct.ClassifierConfig(labels, predicted_feature_name=features.LABEL)
-    outputs = [ct.TensorType(name=spec.name) for spec in captured.outputs]
     half = options.compute_precision == "float16"
     with quiet():
         try:
@@ -97,7 +100,7 @@ def _convert(
                 source="pytorch",
                 convert_to="mlprogram",
                 inputs=wanted,
-                outputs=outputs,
+                outputs=[ct.TensorType(name=name) for name in outputs],
                 classifier_config=classifier,
                 minimum_deployment_target=ct.target[options.deployment_target],
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,

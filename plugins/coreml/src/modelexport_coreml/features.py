@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,20 @@ def image_of(captured: Captured, options: ExportOptions) -> Image | None:
     return image
 
 
-def inputs(captured: Captured, image: Image | None, enumerated: bool) -> list[Any]:
-    """coremltools' input types, with the names, dtypes and dims that were declared. Raises OptionError."""
+def identifiers(captured: Captured) -> dict[str, str]:
+    """What Core ML calls each input and output: identifiers, so that Swift can name them, and all different."""
+    found: dict[str, str] = {}
+    for spec in (*captured.inputs, *captured.outputs):
+        name = re.sub(r"\W", "_", spec.name, flags=re.ASCII)
+        name = f"_{name}" if not name or name[0].isdigit() else name
+        while name in found.values():
+            name += "_"
+        found[spec.name] = name
+    return found
+
+
+def inputs(captured: Captured, names: Mapping[str, str], image: Image | None, enumerated: bool) -> list[Any]:
+    """coremltools' input types, with the dtypes and dims that were declared. Raises OptionError."""
     import coremltools as ct
     import numpy as np
 
@@ -83,12 +96,13 @@ def inputs(captured: Captured, image: Image | None, enumerated: bool) -> list[An
         if image is not None and spec.name == image.name:
             bias = list(image.bias) if len(image.bias) > 1 else image.bias[0]
             layout = ct.colorlayout[image.color]
+            name = names[spec.name]
             found.append(
-                ct.ImageType(spec.name, shapes[spec.name], scale=image.scale, bias=bias, color_layout=layout)
+                ct.ImageType(name, shapes[spec.name], scale=image.scale, bias=bias, color_layout=layout)
             )
             continue
         dtype = np.dtype(DTYPES.get(spec.dtype, spec.dtype)).type
-        found.append(ct.TensorType(spec.name, shapes[spec.name], dtype=dtype))
+        found.append(ct.TensorType(names[spec.name], shapes[spec.name], dtype=dtype))
     return found
 
 

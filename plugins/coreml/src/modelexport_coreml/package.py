@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,9 @@ def array_type(feature: Any) -> str:
 # --------------------------------------------------------------------------------------- checks
 
 
-def check(path: Path, captured: Captured, classifier: bool) -> tuple[dict[str, int], dict[str, Any]]:
+def check(
+    path: Path, captured: Captured, names: Mapping[str, str], classifier: bool
+) -> tuple[dict[str, int], dict[str, Any]]:
     """Load what was written and compare it with what was asked: names, order, dtypes; count what is in it.
 
     Returns the operators, and how much of the model's weights is in the file as it was: convolutions swallow
@@ -112,19 +114,21 @@ def check(path: Path, captured: Captured, classifier: bool) -> tuple[dict[str, i
         program = load_program(path, spec)
     except RuntimeFailure as error:
         raise ConversionError(f"coremltools wrote a package that can't be read: {error.message}") from error
-    _same_features("input", list(spec.description.input), captured.inputs)
+    _same_features("input", list(spec.description.input), captured.inputs, names)
     if not classifier:
-        _same_features("output", list(spec.description.output), captured.outputs)
+        _same_features("output", list(spec.description.output), captured.outputs, names)
     elif spec.description.predictedFeatureName != LABEL:
         raise ConversionError("coremltools wrote no classifier", "leave out -k labels")
     return count(program), _weights(program, captured.program)
 
 
-def _same_features(kind: str, written: list[Any], wanted: tuple[TensorSpec, ...]) -> None:
-    names, asked = [feature.name for feature in written], [spec.name for spec in wanted]
-    if names != asked:
+def _same_features(
+    kind: str, written: list[Any], wanted: tuple[TensorSpec, ...], names: Mapping[str, str]
+) -> None:
+    found, asked = [feature.name for feature in written], [names[spec.name] for spec in wanted]
+    if found != asked:
         raise ConversionError(
-            f"coremltools wrote the {kind}s {', '.join(names)}, the model has {', '.join(asked)}",
+            f"coremltools wrote the {kind}s {', '.join(found)}, the model has {', '.join(asked)}",
             f"an {kind} that is constant, unused or given twice is dropped: take it out of the model's forward",
         )
     for feature, spec in zip(written, wanted, strict=True):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import InputError, RuntimeFailure
+from modelexport.errors import InputError, MxError, RuntimeFailure
 from modelexport.plugins import first_line
 from modelexport.types import Artifact, Session, TensorSpec
 
@@ -38,7 +38,7 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     else:
         evaluate, kinds, close = _interpreter(path, options.threads)
         details = {"computed_by": "interpreter of the saved program, not Core ML"}
-    call = caller(evaluate, kinds, artifact.inputs, artifact.outputs, image, artifact.details.get("classifier"))
+    call = caller(evaluate, kinds, artifact)
     return Session(call, artifact.inputs, artifact.outputs, close=close, details=details)
 
 
@@ -76,33 +76,41 @@ def _predictor(path: Path, units: str) -> tuple[Evaluate, dict[str, str], Callab
 
 
 def caller(
-    evaluate: Evaluate,
-    kinds: Mapping[str, str],
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    image: Mapping[str, Any] | None,
-    classifier: Mapping[str, Any] | None,
+    evaluate: Evaluate, kinds: Mapping[str, str], artifact: Artifact
 ) -> Callable[[Mapping[str, Array]], Arrays]:
-    """The call of a Session: the declared dtypes outside, the program's inside."""
-    import numpy as np
-
-    dtypes = {spec.name: _native(spec.dtype) for spec in outputs}
+    """The call of a Session: the declared names and dtypes outside, the program's inside."""
+    image, classifier = artifact.details.get("image"), artifact.details.get("classifier")
+    written = artifact.details.get("names", {})
+    given_as = [(spec.name, written.get(spec.name, spec.name)) for spec in artifact.inputs]
+    outputs = [(spec, written.get(spec.name, spec.name), _native(spec.dtype)) for spec in artifact.outputs]
 
     def call(arrays: Mapping[str, Array]) -> Arrays:
-        given = {name: _given(name, arrays[name], kinds[name]) for name in kinds}
+        given = {inner: _given(name, arrays[name], kinds[inner]) for name, inner in given_as}
         if image is not None:
-            given[image["input"]] = _pixels(given[image["input"]], image)
+            inner = written.get(image["input"], image["input"])
+            given[inner] = _pixels(given[inner], image)
         try:
             found = evaluate(given)
+        except MxError:
+            raise
         except Exception as error:
             raise RuntimeFailure(
                 f"the program failed: {type(error).__name__}: {first_line(error)}", "check the inputs' sizes"
             ) from error
         if classifier is not None:
-            found = {classifier["output"]: _probabilities(found, outputs[0])}
-        return {name: np.asarray(found[name]).astype(dtype, copy=False) for name, dtype in dtypes.items()}
+            found = {outputs[0][1]: _probabilities(found)}
+        return {spec.name: _answer(found[inner], spec, dtype) for spec, inner, dtype in outputs}
 
     return call
+
+
+def _answer(value: Any, spec: TensorSpec, dtype: Any) -> Array:
+    """An output in its declared dtype; where its sizes are known, in them: Core ML has no arrays without dims."""
+    import numpy as np
+
+    array = np.asarray(value).astype(dtype, copy=False)
+    fixed = all(isinstance(size, int) for size in spec.shape)
+    return array.reshape(spec.shape) if not spec.shape or (fixed and array.ndim != len(spec.shape)) else array
 
 
 def _native(dtype: str) -> Any:
@@ -135,10 +143,10 @@ def _pixels(array: Array, image: Mapping[str, Any]) -> Array:
     return pixels.astype(np.float32)
 
 
-def _probabilities(found: Mapping[str, Any], output: TensorSpec) -> Array:
-    """A classifier's probabilities as the array the model gave; Core ML hands them out as a dictionary."""
+def _probabilities(found: Mapping[str, Any]) -> Array:
+    """A classifier's probabilities as an array; Core ML hands them out as a dictionary."""
     import numpy as np
 
     table = next(value for name, value in found.items() if name != LABEL)
     values = list(table.values()) if isinstance(table, Mapping) else table
-    return np.asarray(values).reshape([size if isinstance(size, int) else 1 for size in output.shape])
+    return np.asarray(values)

@@ -22,7 +22,7 @@ def gather(
 
 def _taken(x: Tensor, indices: Tensor, axis: int) -> Tensor:
     found = x.index_select(axis, _positive(indices, x.shape[axis]).reshape(-1))
-    return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return found.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
 def _positive(indices: Tensor, size: int) -> Tensor:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelexport.errors import CannotRunHere
+from modelexport.errors import CannotRunHere, RuntimeFailure
+from modelexport.plugins import first_line
 
 from . import compressed, conv, elementwise, gather, linear, norm, pool, recurrent, reduce, resize, shape
 from .registry import OPERATORS, Tensor
@@ -105,8 +106,7 @@ class Interpreter:
         elif op.op_type == "classify":
             found = [given["probabilities"]] * 2
         else:
-            answer = OPERATORS[op.op_type](**given)
-            found = list(answer) if isinstance(answer, tuple) else [answer]
+            found = _computed(op, given)
         for var, value in zip(op.outputs, found, strict=True):
             values[id(var)] = _stored(value, var)
 
@@ -119,6 +119,18 @@ class Interpreter:
                 return state
             values.update({id(var): value for var, value in zip(body.inputs, state, strict=True)})
             state = self._block(body, values)
+
+
+def _computed(op: Any, given: Mapping[str, Any]) -> list[Any]:
+    try:
+        answer = OPERATORS[op.op_type](**given)
+    except Exception as error:
+        shapes = {name: list(value.shape) for name, value in given.items() if hasattr(value, "shape")}
+        raise RuntimeFailure(
+            f"the interpreter can't compute {op.op_type} {op.name!r} of {shapes}: {first_line(error)}",
+            "check the inputs' sizes; --debug shows the trace",
+        ) from error
+    return list(answer) if isinstance(answer, tuple) else [answer]
 
 
 def _walk(block: Any) -> Any:

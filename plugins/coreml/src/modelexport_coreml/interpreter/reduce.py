@@ -60,7 +60,7 @@ def cumsum(x: Tensor, axis: Tensor, exclusive: Tensor, reverse: Tensor) -> Tenso
 
 @operator("argsort")
 def argsort(x: Tensor, axis: Tensor, ascending: Tensor) -> Tensor:
-    return x.argsort(int(axis), descending=not ascending, stable=True)
+    return x.argsort(dim=int(axis), descending=not ascending, stable=True)
 
 
 @operator("topk")
@@ -69,6 +69,6 @@ def topk(
     return_indices: Tensor | None = None, output_indices_dtype: str = "int32",
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """The extreme values, best first; of equal ones the first."""
-    values, indices = torch.sort(x, int(axis), descending=not ascending, stable=True)
+    values, indices = torch.sort(x, dim=int(axis), descending=not ascending, stable=True)
     values, indices = values.narrow(int(axis), 0, int(k)), indices.narrow(int(axis), 0, int(k))
     return (values, indices) if return_indices is None or return_indices else (values,)

@@ -49,10 +49,12 @@ def flatten2d(x: Tensor, axis: Tensor) -> Tensor:
 
 @operator("concat")
 def concat(values: Sequence[Tensor], axis: Tensor, interleave: Tensor | None = None) -> Tensor:
-    along = int(axis)
+    """Scalars join as vectors of one value. Interleaved, the values take turns along the axis."""
+    parts = [value.reshape(1) if value.ndim == 0 else value for value in values]
+    along = int(axis) % parts[0].ndim
     if interleave is None or not interleave:
-        return torch.cat(list(values), along)
-    return torch.stack(list(values), along % values[0].ndim + 1).flatten(along, along % values[0].ndim + 1)
+        return torch.cat(parts, along)
+    return torch.stack(parts, along + 1).flatten(along, along + 1)
 
 
 @operator("stack")

@@ -1,0 +1,34 @@
+"""Operators of torch.export that coremltools translates from TorchScript only, taught to its registry.
+
+`lstm` and `gru` arrive as one call with a tuple of results; coremltools' functions give each result a name of its
+own, as TorchScript has it. Without them recurrence is unrolled into matrix products, one for each step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+#: operator → how many results it has
+_RESULTS = {"lstm": 3, "gru": 2}
+
+
+def register() -> None:
+    """Teach coremltools' registry, once; what it knows already stays as it is."""
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY as REGISTRY
+
+    for name, results in _RESULTS.items():
+        if f"{name}.input" not in REGISTRY.name_to_func_mapping:
+            function = REGISTRY.get_func(name)
+            REGISTRY.set_func_by_name(_tupled(function, results), f"{name}.input")
+
+
+def _tupled(function: Callable[[Any, Any], None], results: int) -> Callable[[Any, Any], None]:
+    def translate(context: Any, node: Any) -> None:
+        named = copy.copy(node)
+        named.outputs = [f"{node.name}_{index}" for index in range(results)]
+        function(context, named)
+        context.add(tuple(context[name] for name in named.outputs), torch_name=node.name)
+
+    return translate
