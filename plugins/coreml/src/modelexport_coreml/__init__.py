@@ -51,6 +51,7 @@ class ExportOptions:
     shapes: Literal["range", "enumerated"] = option(
         "range", "dynamic dims as ranges, or every allowed shape in a list, 128 at most; dims in steps always so"
     )
+    bound: int = option(512, "largest size of dims declared without one: Core ML takes no open ranges")
     image_input: str | None = option(
         None, "an input that takes an image: name,scale,bias,color; bias is one number or three, as 1/2/3"
     )

@@ -33,7 +33,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     image, labels = features.image_of(captured, options), features.labels(captured, options)
     listed = features.lists_shapes(captured, options)
     names = features.identifiers(captured)
-    wanted = features.inputs(captured, names, image, listed)
+    wanted = features.inputs(captured, names, image, listed, options.bound)
     outputs = [names[spec.name] for spec in captured.outputs]
     model, kept = _converted(captured.program, wanted, outputs, labels, options)
     features.describe(model, options)
@@ -54,13 +54,13 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     if labels is not None:
         details["classifier"] = {"labels": len(labels), "output": captured.outputs[0].name}
     notes = [] if kept else ["attention and recurrence were taken apart: the converter refused them whole"]
-    notes += _unbounded(captured)
+    notes += _unbounded(captured, options.bound)
     return Build(FILE, ("torch", "coremltools"), options.compute_precision, {**details, "notes": notes})
 
 
-def _unbounded(captured: Captured) -> list[str]:
+def _unbounded(captured: Captured, bound: int) -> list[str]:
     names = sorted({dim.name for spec in captured.inputs for dim in spec.dims if dim.max is None})
-    return [f"{name} has no upper bound: Core ML keeps such models off the Neural Engine" for name in names]
+    return [f"{name} has no upper bound, and Core ML wants one: it is {bound} (-k bound=…)" for name in names]
 
 
 def _converted(

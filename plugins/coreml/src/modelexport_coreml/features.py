@@ -85,12 +85,14 @@ def identifiers(captured: Captured) -> dict[str, str]:
     return found
 
 
-def inputs(captured: Captured, names: Mapping[str, str], image: Image | None, enumerated: bool) -> list[Any]:
+def inputs(
+    captured: Captured, names: Mapping[str, str], image: Image | None, enumerated: bool, bound: int
+) -> list[Any]:
     """coremltools' input types, with the dtypes and dims that were declared. Raises OptionError."""
     import coremltools as ct
     import numpy as np
 
-    shapes = _enumerated(captured.inputs) if enumerated else _ranged(captured.inputs)
+    shapes = _enumerated(captured.inputs) if enumerated else _ranged(captured.inputs, bound)
     found = []
     for spec in captured.inputs:
         if image is not None and spec.name == image.name:
@@ -112,12 +114,12 @@ def lists_shapes(captured: Captured, options: ExportOptions) -> bool:
     return bool(dims) and (options.shapes == "enumerated" or any(dim.multiple > 1 for dim in dims))
 
 
-def _ranged(specs: Sequence[TensorSpec]) -> dict[str, Any]:
+def _ranged(specs: Sequence[TensorSpec], bound: int) -> dict[str, Any]:
     import coremltools as ct
 
     dims = {dim.name: dim for spec in specs for dim in spec.dims}
     ranges = {
-        name: ct.RangeDim(dim.min, -1 if dim.max is None else dim.max, default=dim.min)
+        name: ct.RangeDim(dim.min, max(dim.min, bound) if dim.max is None else dim.max, default=dim.min)
         for name, dim in dims.items()
     }
     return {

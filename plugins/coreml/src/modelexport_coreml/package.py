@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,23 @@ def array_type(feature: Any) -> str:
     if kind != "multiArrayType":
         return str(kind).removesuffix("Type")
     return _ARRAYS.get(feature.type.multiArrayType.dataType, "unknown")
+
+
+def takes(feature: Any, shape: Sequence[int]) -> bool:
+    """Whether Core ML takes an input of this shape: a fixed one, one of a list, or within ranges."""
+    kind = feature.type.multiArrayType
+    if feature.type.WhichOneof("Type") != "multiArrayType":
+        return True
+    flexible = kind.WhichOneof("ShapeFlexibility")
+    if flexible == "enumeratedShapes":
+        return any(list(listed.shape) == list(shape) for listed in kind.enumeratedShapes.shapes)
+    if flexible == "shapeRange":
+        ranges = kind.shapeRange.sizeRanges
+        return len(ranges) == len(shape) and all(
+            r.lowerBound <= size and (r.upperBound < 0 or size <= r.upperBound)
+            for r, size in zip(ranges, shape, strict=True)
+        )
+    return list(kind.shape) == list(shape)
 
 
 # --------------------------------------------------------------------------------------- checks

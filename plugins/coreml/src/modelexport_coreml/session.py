@@ -33,16 +33,16 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     image = artifact.details.get("image")
     units = options.compute_units or artifact.details.get("compute_units", "all")
     if sys.platform == "darwin" and image is None:
-        evaluate, kinds, close = _predictor(path, units)
+        evaluate, features = _predictor(path, units)
         details = {"computed_by": "Core ML", "compute_units": units}
     else:
-        evaluate, kinds, close = _interpreter(path, options.threads)
+        evaluate, features = _interpreter(path, options.threads)
         details = {"computed_by": "interpreter of the saved program, not Core ML"}
-    call = caller(evaluate, kinds, artifact)
-    return Session(call, artifact.inputs, artifact.outputs, close=close, details=details)
+    call = caller(evaluate, features, artifact)
+    return Session(call, artifact.inputs, artifact.outputs, details=details)
 
 
-def _interpreter(path: Path, threads: int) -> tuple[Evaluate, dict[str, str], Callable[[], None] | None]:
+def _interpreter(path: Path, threads: int) -> tuple[Evaluate, dict[str, Any]]:
     from .interpreter import Interpreter
 
     if threads:
@@ -51,11 +51,10 @@ def _interpreter(path: Path, threads: int) -> tuple[Evaluate, dict[str, str], Ca
         torch.set_num_threads(threads)
     spec = package.load_spec(path)
     interpreter = Interpreter.of(package.load_program(path, spec))
-    kinds = {feature.name: package.array_type(feature) for feature in spec.description.input}
-    return interpreter, kinds, None
+    return interpreter, {feature.name: feature for feature in spec.description.input}
 
 
-def _predictor(path: Path, units: str) -> tuple[Evaluate, dict[str, str], Callable[[], None] | None]:
+def _predictor(path: Path, units: str) -> tuple[Evaluate, dict[str, Any]]:
     with package.quiet():
         import coremltools as ct
 
@@ -65,18 +64,18 @@ def _predictor(path: Path, units: str) -> tuple[Evaluate, dict[str, str], Callab
             raise RuntimeFailure(
                 f"Core ML can't load {path.name}: {first_line(error)}", "this macOS may be older than its target"
             ) from error
-    state = model.make_state() if model.get_spec().description.state else None
-    kinds = {feature.name: package.array_type(feature) for feature in model.get_spec().description.input}
+    described = model.get_spec().description
+    state = model.make_state() if described.state else None
 
     def evaluate(inputs: Arrays) -> Mapping[str, Any]:
         found: Mapping[str, Any] = model.predict(inputs, state) if state is not None else model.predict(inputs)
         return found
 
-    return evaluate, kinds, None
+    return evaluate, {feature.name: feature for feature in described.input}
 
 
 def caller(
-    evaluate: Evaluate, kinds: Mapping[str, str], artifact: Artifact
+    evaluate: Evaluate, features: Mapping[str, Any], artifact: Artifact
 ) -> Callable[[Mapping[str, Array]], Arrays]:
     """The call of a Session: the declared names and dtypes outside, the program's inside."""
     image, classifier = artifact.details.get("image"), artifact.details.get("classifier")
@@ -85,7 +84,7 @@ def caller(
     outputs = [(spec, written.get(spec.name, spec.name), _native(spec.dtype)) for spec in artifact.outputs]
 
     def call(arrays: Mapping[str, Array]) -> Arrays:
-        given = {inner: _given(name, arrays[name], kinds[inner]) for name, inner in given_as}
+        given = {inner: _given(name, arrays[name], features[inner]) for name, inner in given_as}
         if image is not None:
             inner = written.get(image["input"], image["input"])
             given[inner] = _pixels(given[inner], image)
@@ -123,10 +122,16 @@ def _native(dtype: str) -> Any:
     return np.dtype(dtype)
 
 
-def _given(name: str, array: Array, kind: str) -> Array:
-    """An input in the program's type. Raises InputError where 32 bits don't hold it."""
+def _given(name: str, array: Array, feature: Any) -> Array:
+    """An input in the program's type. Raises InputError where 32 bits or the program's sizes don't hold it."""
     import numpy as np
 
+    kind = package.array_type(feature)
+    if not package.takes(feature, array.shape):
+        raise InputError(
+            f"input {name!r} of shape {list(array.shape)} is outside the sizes that the program was made for",
+            "export it with other dims, or a larger -k bound=",
+        )
     if kind == "image" or array.dtype.name == kind:
         return array
     if kind == "int32" and array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
