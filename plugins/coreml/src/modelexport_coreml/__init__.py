@@ -83,7 +83,9 @@ class QuantizeOptions:
     algorithm: Literal["kmeans", "uniform"] = option("kmeans", "how a palette is chosen")
     block_size: int = option(32, "weights that share a scale, for 4-bit linear")
     sparsity: float = option(0.5, "share of each weight that pruning sets to zero")
-    min_size: int = option(2048, "leave constants with fewer values as they are")
+    min_size: int | None = option(
+        None, "leave constants with fewer values as they are; 2048, or 1 where no constant is that large"
+    )
     exclude: tuple[str, ...] = option((), "constants to leave as they are, by name; * and ? match")
 
 
@@ -96,7 +98,7 @@ def mx_target() -> Target:
         options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
         needs={
             "export": ("torch", "coremltools"),
-            "quantize": ("coremltools", "sklearn"),
+            "quantize": _RUN,
             "run": _RUN,
         },
         install={

@@ -18,6 +18,7 @@ def lowered(program: Any, whole: bool = True) -> Any:
     operator for stays whole, unless `whole` is false.
     """
     import torch
+    from modelexport.capture import quiet
 
     table = torch.export.default_decompositions()
     for operator in [op for op in table if whole and str(op) in _WHOLE]:
@@ -25,7 +26,8 @@ def lowered(program: Any, whole: bool = True) -> Any:
     for name, rewrite in _rewrites().items():
         packet, _, overload = name.partition(".")
         table[getattr(getattr(torch.ops.aten, packet), overload)] = rewrite
-    return copy.deepcopy(program).run_decompositions(table)
+    with quiet("torch.fx", "torch._export"):
+        return copy.deepcopy(program).run_decompositions(table)
 
 
 def holds_composites(program: Any) -> bool:

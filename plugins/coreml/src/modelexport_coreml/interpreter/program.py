@@ -55,7 +55,7 @@ class Interpreter:
 
     @classmethod
     def of(cls, program: Any) -> Interpreter:
-        """Evaluate the constants. Raises CannotRunHere naming every operator that there is no function for."""
+        """The program with its constants evaluated. Raises CannotRunHere naming every operator that there is no function for."""
         function = program.functions["main"]
         unknown = sorted({op.op_type for op in _walk(function)} - set(OPERATORS) - set(_SPECIAL))
         if unknown:
@@ -64,13 +64,7 @@ class Interpreter:
                 f"no interpreter for operator{plural} {', '.join(unknown)}; Core ML itself runs on macOS only",
                 "`mx verify` on a Mac completes the verification",
             )
-        made = cls(function, {}, _last_uses(function))
-        for op in _walk(function):
-            if op.op_type == "const":
-                made.constants[id(op.outputs[0])] = _constant(op.outputs[0])
-            elif op.op_type.startswith("constexpr_"):
-                made._step(op, made.constants)
-        return made
+        return cls(function, evaluate_constants(program), _last_uses(function))
 
     def __call__(self, inputs: Mapping[str, Array]) -> Arrays:
         with torch.inference_mode():
@@ -93,7 +87,7 @@ class Interpreter:
         return [values[id(var)] for var in block.outputs]
 
     def _step(self, op: Any, values: _Values) -> None:
-        given = {name: _read(var, values) for name, var in op.inputs.items() if _is_value(var)}
+        given = _given(op, values)
         if op.op_type == "cond":
             found = self._block(op.blocks[0 if given["pred"] else 1], values)
         elif op.op_type == "while_loop":
@@ -107,8 +101,7 @@ class Interpreter:
             found = [given["probabilities"]] * 2
         else:
             found = _computed(op, given)
-        for var, value in zip(op.outputs, found, strict=True):
-            values[id(var)] = _stored(value, var)
+        _keep(op, found, values)
 
     def _loop(self, op: Any, state: Sequence[Tensor], values: _Values) -> list[Any]:
         condition, body = op.blocks
@@ -119,6 +112,27 @@ class Interpreter:
                 return state
             values.update({id(var): value for var, value in zip(body.inputs, state, strict=True)})
             state = self._block(body, values)
+
+
+def evaluate_constants(program: Any) -> _Values:
+    """The constants of a program by their variables, those stored in fewer bits included."""
+    values: _Values = {}
+    with torch.inference_mode():
+        for op in _walk(program.functions["main"]):
+            if op.op_type == "const":
+                values[id(op.outputs[0])] = _constant(op.outputs[0])
+            elif op.op_type.startswith("constexpr_"):
+                _keep(op, _computed(op, _given(op, values)), values)
+    return values
+
+
+def _given(op: Any, values: _Values) -> dict[str, Any]:
+    return {name: _read(var, values) for name, var in op.inputs.items() if _is_value(var)}
+
+
+def _keep(op: Any, found: Sequence[Any], values: _Values) -> None:
+    for var, value in zip(op.outputs, found, strict=True):
+        values[id(var)] = _stored(value, var)
 
 
 def _computed(op: Any, given: Mapping[str, Any]) -> list[Any]:
