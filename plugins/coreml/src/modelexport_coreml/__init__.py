@@ -34,8 +34,6 @@ __all__ = ["ExportOptions", "QuantizeOptions", "RunOptions"]
 #: Core ML itself predicts on macOS only; the interpreter computes with PyTorch
 _RUN = ("coremltools",) if sys.platform == "darwin" else ("coremltools", "torch")
 
-Units = Literal["all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"]
-
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -47,7 +45,9 @@ class ExportOptions:
     compute_precision: Literal["float32", "float16"] = option(
         "float32", "what the device computes in; the Neural Engine takes float16 only"
     )
-    compute_units: Units = option("all", "the processors Core ML may use; kept in the manifest for `mx run`")
+    compute_units: Literal["all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"] = option(
+        "all", "the processors Core ML may use; kept in the manifest for `mx run`"
+    )
     shapes: Literal["range", "enumerated"] = option(
         "range", "dynamic dims as ranges, or every allowed shape in a list, 128 at most; dims in steps always so"
     )
@@ -68,7 +68,9 @@ class ExportOptions:
 class RunOptions:
     """Options of `mx run`, `mx verify` and `mx benchmark` for Core ML artifacts."""
 
-    compute_units: Units | None = option(None, "the processors Core ML may use (macOS); else the artifact's")
+    compute_units: Literal["artifact", "all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"] = option(
+        "artifact", "the processors Core ML may use, on macOS; artifact: those it was exported for"
+    )
     threads: int = option(0, "threads of the interpreter; 0 leaves PyTorch's")
 
 

@@ -50,7 +50,12 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
         "names": {name: written for name, written in names.items() if name != written},
     }
     if image is not None:
-        details["image"] = {"input": image.name, "scale": image.scale, "bias": list(image.bias), "color": image.color}
+        details["image"] = {
+            "input": image.name,
+            "scale": image.scale,
+            "bias": list(image.bias),
+            "color": image.color,
+        }
     if labels is not None:
         details["classifier"] = {"labels": len(labels), "output": captured.outputs[0].name}
     notes = [] if kept else ["attention and recurrence were taken apart: the converter refused them whole"]

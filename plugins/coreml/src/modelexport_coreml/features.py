@@ -99,9 +99,7 @@ def inputs(
             bias = list(image.bias) if len(image.bias) > 1 else image.bias[0]
             layout = ct.colorlayout[image.color]
             name = names[spec.name]
-            found.append(
-                ct.ImageType(name, shapes[spec.name], scale=image.scale, bias=bias, color_layout=layout)
-            )
+            found.append(ct.ImageType(name, shapes[spec.name], scale=image.scale, bias=bias, color_layout=layout))
             continue
         dtype = np.dtype(DTYPES.get(spec.dtype, spec.dtype)).type
         found.append(ct.TensorType(names[spec.name], shapes[spec.name], dtype=dtype))
@@ -146,7 +144,9 @@ def _enumerated(specs: Sequence[TensorSpec]) -> dict[str, Any]:
         dict(zip(names, sizes, strict=True)) for sizes in itertools.product(*(dim.sizes for dim in dims))
     ]
     return {
-        spec.name: ct.EnumeratedShapes([_sized(spec, sizes) for sizes in combinations]) if spec.dims else spec.shape
+        spec.name: ct.EnumeratedShapes([_sized(spec, sizes) for sizes in combinations])
+        if spec.dims
+        else spec.shape
         for spec in specs
     }
 

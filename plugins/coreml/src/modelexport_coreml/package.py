@@ -175,7 +175,6 @@ def operations(program: Any) -> Iterator[Any]:
 def _weights(program: Any, source: Any) -> dict[str, Any]:
     """How many of the source's weights are in the program bit by bit, in whatever order of their values."""
     import numpy as np
-
     from modelexport.torchref import to_numpy
 
     constants = [op.outputs[0].val for op in operations(program) if op.op_type == "const"]

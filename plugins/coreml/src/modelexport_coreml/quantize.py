@@ -146,7 +146,9 @@ def _build(artifact: Artifact, out: Path, weights: Sequence[Weight], options: Qu
     layers = tuple(_layer(weight, stored, options) for weight in weights)
     left = [layer for layer in layers if layer.precision.startswith("float")]
     precision = _precision(options)
-    settings = {"bits": options.bits} if options.mode != "prune" else {"sparsity": options.sparsity}
+    settings: dict[str, Any] = (
+        {"bits": options.bits} if options.mode != "prune" else {"sparsity": options.sparsity}
+    )
     if options.mode == "palettize":
         settings["algorithm"] = options.algorithm
     elif options.mode == "linear":

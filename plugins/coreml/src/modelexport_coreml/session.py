@@ -31,7 +31,9 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     """
     path = artifact.entry_path
     image = artifact.details.get("image")
-    units = options.compute_units or artifact.details.get("compute_units", "all")
+    units = options.compute_units
+    if units == "artifact":
+        units = artifact.details.get("compute_units", "all")
     if sys.platform == "darwin" and image is None:
         evaluate, features = _predictor(path, units)
         details = {"computed_by": "Core ML", "compute_units": units}
@@ -136,7 +138,8 @@ def _given(name: str, array: Array, feature: Any) -> Array:
         return array
     if kind == "int32" and array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
         raise InputError(f"input {name!r} holds values beyond 32 bits", "Core ML's integers have 32 bits")
-    return array.astype(np.dtype(kind))
+    found: Array = array.astype(np.dtype(kind))
+    return found
 
 
 def _pixels(array: Array, image: Mapping[str, Any]) -> Array:
@@ -144,8 +147,8 @@ def _pixels(array: Array, image: Mapping[str, Any]) -> Array:
     import numpy as np
 
     bias = np.asarray(image["bias"], np.float64).reshape(1, -1, 1, 1)
-    pixels = (array.astype(np.float64) - bias) / image["scale"]
-    return pixels.astype(np.float32)
+    pixels: Array = ((array.astype(np.float64) - bias) / image["scale"]).astype(np.float32)
+    return pixels
 
 
 def _probabilities(found: Mapping[str, Any]) -> Array:

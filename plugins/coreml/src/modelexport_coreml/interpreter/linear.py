@@ -31,5 +31,7 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     weights = query @ key.mT / query.shape[-1] ** 0.5
     if attn_mask is not None:
-        weights = weights.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else weights + attn_mask
+        weights = (
+            weights.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else weights + attn_mask
+        )
     return torch.softmax(weights, -1) @ value

@@ -16,9 +16,7 @@ def batch_norm(
 
 
 @operator("instance_norm")
-def instance_norm(
-    x: Tensor, epsilon: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None
-) -> Tensor:
+def instance_norm(x: Tensor, epsilon: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
     return _scaled(_normalized(x, list(range(2, x.ndim)), epsilon), gamma, beta, x.ndim)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-
 from modelexport.errors import CannotRunHere, RuntimeFailure
 from modelexport.plugins import first_line
 
@@ -55,7 +54,7 @@ class Interpreter:
 
     @classmethod
     def of(cls, program: Any) -> Interpreter:
-        """The program with its constants evaluated. Raises CannotRunHere naming every operator that there is no function for."""
+        """The program with its constants evaluated. Raises CannotRunHere naming every operator that it lacks."""
         function = program.functions["main"]
         unknown = sorted({op.op_type for op in _walk(function)} - set(OPERATORS) - set(_SPECIAL))
         if unknown:
@@ -95,8 +94,8 @@ class Interpreter:
         elif op.op_type == "read_state":
             found = [self.states[id(op.inputs["input"])]]
         elif op.op_type == "coreml_update_state":
-            found = [self.states.setdefault(id(op.inputs["state"]), given["value"])]
-            self.states[id(op.inputs["state"])] = found[0] = given["value"]
+            self.states[id(op.inputs["state"])] = given["value"]
+            found = [given["value"]]
         elif op.op_type == "classify":
             found = [given["probabilities"]] * 2
         else:

@@ -1,7 +1,7 @@
 """The operators by name, and how they read their parameters.
 
-An operator is a function of its named parameters, as Core ML's reference calls them. Tensors are PyTorch's, in wide
-types (float32, int64, bool) whatever the program stores; constants of any size are tensors too, texts are texts.
+An operator is a function of its named parameters, as Core ML's reference calls them. Tensors are PyTorch's, in
+wide types (float32, int64, bool) whatever the program stores; constants of any size are tensors, texts are texts.
 The caller rounds what it returns to the type that the program declares: so half precision is computed in float32
 and stored in float16, as on the devices.
 """

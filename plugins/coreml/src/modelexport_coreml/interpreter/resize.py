@@ -29,18 +29,24 @@ def upsample_bilinear(
 
 
 @operator("resize_bilinear")
-def resize_bilinear(x: Tensor, target_size_height: Tensor, target_size_width: Tensor, sampling_mode: str) -> Tensor:
+def resize_bilinear(
+    x: Tensor, target_size_height: Tensor, target_size_width: Tensor, sampling_mode: str
+) -> Tensor:
     return _linear(x, int(target_size_height), int(target_size_width), sampling_mode)
 
 
 @operator("resize")
 def resize(
-    x: Tensor, shape: Tensor, resized_dims: Tensor, interpolation_mode: str = "LINEAR", sampling_mode: str = "DEFAULT"
+    x: Tensor,
+    shape: Tensor,
+    resized_dims: Tensor,
+    interpolation_mode: str = "LINEAR",
+    sampling_mode: str = "DEFAULT",
 ) -> Tensor:
-    sizes = [new or old for new, old in zip(ints(shape)[-2:], x.shape[-2:], strict=True)]
+    height, width = (new or old for new, old in zip(ints(shape)[-2:], x.shape[-2:], strict=True))
     if interpolation_mode == "LINEAR":
-        return _linear(x, *sizes, sampling_mode)
-    return _nearest(x, *sizes)
+        return _linear(x, height, width, sampling_mode)
+    return _nearest(x, height, width)
 
 
 @operator("resample")
@@ -58,7 +64,8 @@ def resample(
 
 def _scaled(x: Tensor, height: Tensor, width: Tensor) -> tuple[int, int]:
     """Sizes times factors, rounded down; a factor in float32 may lie just below the one that was meant."""
-    return tuple(int(size * float(factor) + 1e-4) for size, factor in zip(x.shape[-2:], (height, width), strict=True))  # type: ignore[return-value]
+    rows, columns = x.shape[-2:]
+    return int(rows * float(height) + 1e-4), int(columns * float(width) + 1e-4)
 
 
 def _nearest(x: Tensor, height: int, width: int) -> Tensor:

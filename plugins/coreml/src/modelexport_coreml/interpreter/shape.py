@@ -101,7 +101,9 @@ def _sliced(
     """The slice with every axis kept, and the axes to drop. A mask leaves out the bound; strides may be negative."""
     rank = x.ndim
     steps = [1] * rank if stride is None else ints(stride)
-    masks = [[False] * rank if mask is None else mask.bool().tolist() for mask in (begin_mask, end_mask, squeeze_mask)]
+    masks = [
+        [False] * rank if mask is None else mask.bool().tolist() for mask in (begin_mask, end_mask, squeeze_mask)
+    ]
     for axis, (first, last) in enumerate(zip(ints(begin), ints(end), strict=True)):
         if masks[2][axis]:
             first %= x.shape[axis]
