@@ -30,6 +30,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     without a translation are listed all at once.
     """
     features.refuse(captured)
+    features.refuse_state(captured, options)
     image, labels = features.image_of(captured, options), features.labels(captured, options)
     listed = features.lists_shapes(captured, options)
     names = features.identifiers(captured)

@@ -202,6 +202,29 @@ def describe(model: Any, options: ExportOptions) -> None:
             setattr(model, field, value)
 
 
+def refuse_state(captured: Captured, options: ExportOptions) -> None:
+    """Raise ConversionError for a state that Core ML can't keep: its states are float16, and begin as zeros."""
+    names = list(captured.program.graph_signature.buffers_to_mutate.values())
+    if not names:
+        return
+    if options.deployment_target != "iOS18":
+        raise ConversionError(
+            f"the model updates its buffer {names[0]!r}: Core ML has states since iOS 18",
+            "-k deployment-target=iOS18; or take the state as an input and return it",
+        )
+    if options.compute_precision != "float16":
+        raise ConversionError(
+            f"the model updates its buffer {names[0]!r}: Core ML keeps states in float16",
+            "-k compute-precision=float16; or take the state as an input and return it",
+        )
+    started = [name for name in names if captured.program.state_dict[name].any()]
+    if started:
+        raise ConversionError(
+            f"the buffer {started[0]!r} begins with values: Core ML's states begin with zeros",
+            "set it to zeros before the export; or take the state as an input and return it",
+        )
+
+
 def refuse(captured: Captured) -> None:
     """Raise ConversionError for inputs and outputs that Core ML has no type for."""
     for kind, specs in (("input", captured.inputs), ("output", captured.outputs)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: operators that the converter makes into one operator of Core ML, which is faster than their parts
-_WHOLE = ("aten.lstm.input", "aten.gru.input", "aten.scaled_dot_product_attention.default")
+_WHOLE = ("aten.lstm.input", "aten.scaled_dot_product_attention.default")
 
 
 def lowered(program: Any, whole: bool = True) -> Any:

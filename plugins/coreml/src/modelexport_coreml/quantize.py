@@ -71,7 +71,7 @@ def _check(options: QuantizeOptions) -> None:
         raise OptionError(f"linear quantization has no {options.bits}-bit integers", "give -k bits=8 or 4")
     if not 0 < options.sparsity < 1:
         raise OptionError(f"a sparsity of {options.sparsity:g} is none", "give a share between 0 and 1")
-    if (options.min_size or 1) < 1 or options.block_size < 1:
+    if (options.min_size is not None and options.min_size < 1) or options.block_size < 1:
         raise OptionError("sizes are 1 or more", "leave out -k min-size and -k block-size")
     if (options.mode, options.algorithm) == ("palettize", "kmeans") and not find_spec("sklearn"):
         raise OptionError(

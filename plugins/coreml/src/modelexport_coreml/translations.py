@@ -1,7 +1,8 @@
 """Operators of torch.export that coremltools translates from TorchScript only, taught to its registry.
 
-`lstm` and `gru` arrive as one call with a tuple of results; coremltools' functions give each result a name of its
-own, as TorchScript has it. Without them recurrence is unrolled into matrix products, one for each step.
+`lstm` arrives as one call with a tuple of results; coremltools' function gives each result a name of its own, as
+TorchScript has it. Without it recurrence is unrolled into matrix products, some for each step. (`gru` is unrolled:
+coremltools makes a loop of it that can't be read back.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: operator → how many results it has
-_RESULTS = {"lstm": 3, "gru": 2}
+_RESULTS = {"lstm": 3}
 
 
 def register() -> None:

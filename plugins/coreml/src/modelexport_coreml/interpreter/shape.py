@@ -98,7 +98,7 @@ def _sliced(
     x: Tensor, begin: Tensor, end: Tensor, stride: Tensor | None, begin_mask: Tensor | None,
     end_mask: Tensor | None, squeeze_mask: Tensor | None,
 ) -> tuple[Tensor, list[int]]:  # fmt: skip
-    """The slice with every axis kept, and the axes to drop. A mask leaves out the bound; strides may be negative."""
+    """The slice with every axis kept, and the axes to drop. A mask leaves a bound out; strides may be negative."""
     rank = x.ndim
     steps = [1] * rank if stride is None else ints(stride)
     masks = [
