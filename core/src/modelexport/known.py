@@ -9,6 +9,10 @@ TARGETS: dict[str, tuple[str, str]] = {
         "TorchScript, run by PyTorch or from C++",
         "pip install 'modelexport-torchscript[export]'",
     ),
+    "coreml": (
+        "Core ML for Apple devices, interpreted on other machines",
+        "pip install 'modelexport-coreml[export]'",
+    ),
 }
 
 #: source plugin → (what it loads, command that installs it)

@@ -30,7 +30,6 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     without a translation are listed all at once.
     """
     features.refuse(captured)
-    features.refuse_state(captured, options)
     image, labels = features.image_of(captured, options), features.labels(captured, options)
     listed = features.lists_shapes(captured, options)
     names = features.identifiers(captured)
@@ -78,6 +77,7 @@ def _converted(
     """
     translations.register()
     program = lowering.lowered(source)
+    features.refuse_state(program, options)
     whole = lowering.holds_composites(program)
     if missing := lowering.find_unsupported(program):
         raise _unsupported(missing)

@@ -202,9 +202,12 @@ def describe(model: Any, options: ExportOptions) -> None:
             setattr(model, field, value)
 
 
-def refuse_state(captured: Captured, options: ExportOptions) -> None:
-    """Raise ConversionError for a state that Core ML can't keep: its states are float16, and begin as zeros."""
-    names = list(captured.program.graph_signature.buffers_to_mutate.values())
+def refuse_state(program: Any, options: ExportOptions) -> None:
+    """Raise ConversionError for a state that Core ML can't keep: its states are float16, and begin as zeros.
+
+    `program` is a lowered one: only there does the signature say which buffers are written to.
+    """
+    names = list(program.graph_signature.buffers_to_mutate.values())
     if not names:
         return
     if options.deployment_target != "iOS18":
@@ -217,7 +220,7 @@ def refuse_state(captured: Captured, options: ExportOptions) -> None:
             f"the model updates its buffer {names[0]!r}: Core ML keeps states in float16",
             "-k compute-precision=float16; or take the state as an input and return it",
         )
-    started = [name for name in names if captured.program.state_dict[name].any()]
+    started = [name for name in names if name in program.state_dict and program.state_dict[name].any()]
     if started:
         raise ConversionError(
             f"the buffer {started[0]!r} begins with values: Core ML's states begin with zeros",
