@@ -123,6 +123,18 @@ def test_float16_is_computed_in_float16_storage(tmp_path):
     assert artifact.details["weights"]["bytes"] < 0.55 * wide.details["weights"]["bytes"]
 
 
+def test_what_the_converter_lacks_is_written_with_what_it_has(tmp_path):
+    class Rewritten(nn.Module):
+        def forward(self, x):
+            return F.adaptive_avg_pool2d(x, 4).round(decimals=2)
+
+    artifact = export(Rewritten(), tmp_path, "x:float32[batch=1..4,3,16,8]=0..100")
+    assert artifact.parity.verified is True
+    assert artifact.details["operators"]["avg_pool"] == 1
+    with pytest.raises(ConversionError, match=r"(?s)daptive.*in multiples of the pool's output"):
+        export(Rewritten(), tmp_path, "x:float32[batch=1..4,3,17,8]")
+
+
 def test_a_model_with_a_state_keeps_it(tmp_path):
     class Counter(nn.Module):
         def __init__(self):

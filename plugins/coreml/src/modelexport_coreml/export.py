@@ -30,6 +30,8 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     without a translation are listed all at once.
     """
     features.refuse(captured)
+    with quiet():
+        import coremltools  # noqa: F401  its import warns of what only macOS has
     image, labels = features.image_of(captured, options), features.labels(captured, options)
     listed = features.lists_shapes(captured, options)
     names = features.identifiers(captured)
@@ -134,6 +136,7 @@ def _unsupported(missing: list[lowering.Unsupported]) -> ConversionError:
 _KNOWN = (
     ("float64", "Core ML computes in float32 at most: cast the model with .float()"),
     ("symbolic", "it wants a size that is dynamic here to be fixed: declare that dim as a number with --input"),
+    ("adaptive pooling", "fix the height and width with --input, in multiples of the pool's output"),
     ("state", "Core ML has states since iOS18: -k deployment-target=iOS18"),
 )
 

@@ -42,7 +42,16 @@ def _rewrites() -> dict[str, Callable[..., Any]]:
     def round_decimals(x: Any, *, decimals: int) -> Any:
         return torch.round(x * 10.0**decimals) / 10.0**decimals
 
-    return {"round.decimals": round_decimals}
+    def adaptive_pool(x: Any, output_size: Any) -> Any:
+        """The converter wants every size known; a fixed height and width that the output divides will do."""
+        sizes, wanted = x.shape[-2:], list(output_size)
+        fixed = all(isinstance(size, int) for size in sizes)
+        if not fixed or wanted == [1, 1] or any(size % want for size, want in zip(sizes, wanted, strict=True)):
+            return NotImplemented
+        window = [size // want for size, want in zip(sizes, wanted, strict=True)]
+        return torch.ops.aten.avg_pool2d.default(x, window, window)
+
+    return {"round.decimals": round_decimals, "_adaptive_avg_pool2d.default": adaptive_pool}
 
 
 # --------------------------------------------------------------------------------------- what it lacks
