@@ -356,7 +356,7 @@ def test_weights_in_fewer_bits(options, precision, operator, ratio, wide, tmp_pa
     assert result.details["operators"][operator] == 2  # the last layer is smaller than min-size
     report = quantization.report_of(result)
     assert report.mode == options["mode"]
-    assert report.score["score"] > (0.9 if options["mode"] == "prune" else 0.98)
+    assert report.score["score"] > (0.98 if precision == "int8" and options["mode"] != "prune" else 0.94)
     assert all(layer.bytes_saved > 0 for layer in report.layers)
     saved = sum(layer.bytes_saved for layer in report.layers)
     weights = 4 * (64 * 128 + 128 * 64)

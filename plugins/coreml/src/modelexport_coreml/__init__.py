@@ -84,6 +84,9 @@ class QuantizeOptions:
     bits: Literal[8, 6, 4, 3, 2, 1] = option(8, "bits of a weight; linear takes 8 and 4, palettize all")
     algorithm: Literal["kmeans", "uniform"] = option("kmeans", "how a palette is chosen")
     block_size: int = option(32, "weights that share a scale, for 4-bit linear")
+    group_size: int = option(
+        16, "channels that share a palette, for targets since iOS 18; 0: one for each constant"
+    )
     sparsity: float = option(0.5, "share of each weight that pruning sets to zero")
     min_size: int | None = option(
         None, "leave constants with fewer values as they are; 2048, or 1 where no constant is that large"

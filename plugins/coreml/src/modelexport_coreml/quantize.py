@@ -71,8 +71,9 @@ def _check(options: QuantizeOptions) -> None:
         raise OptionError(f"linear quantization has no {options.bits}-bit integers", "give -k bits=8 or 4")
     if not 0 < options.sparsity < 1:
         raise OptionError(f"a sparsity of {options.sparsity:g} is none", "give a share between 0 and 1")
-    if (options.min_size is not None and options.min_size < 1) or options.block_size < 1:
-        raise OptionError("sizes are 1 or more", "leave out -k min-size and -k block-size")
+    sizes = (options.min_size, options.block_size, options.group_size or 1)
+    if any(size is not None and size < 1 for size in sizes):
+        raise OptionError("sizes are 1 or more", "leave out -k min-size, block-size and group-size")
     if (options.mode, options.algorithm) == ("palettize", "kmeans") and not find_spec("sklearn"):
         raise OptionError(
             "palettes by k-means need scikit-learn",
@@ -123,9 +124,12 @@ def _compressed(model: Any, weights: Sequence[Weight], size: int, options: Quant
         apply = cto.prune_weights
         each = cto.OpMagnitudePrunerConfig(target_sparsity=options.sparsity, weight_threshold=threshold)
     config = cto.OptimizationConfig(global_config=each)
+    grouped = _grouped(model, threshold, options)
     for weight in weights:
         if weight.kept:
             config.set_op_name(weight.name, None)
+        elif grouped is not None and weight.values.shape[0] % options.group_size == 0:
+            config.set_op_name(weight.name, grouped)
     try:
         return apply(model, config)
     except Exception as error:
@@ -135,6 +139,22 @@ def _compressed(model: Any, weights: Sequence[Weight], size: int, options: Quant
             f"coremltools can't compress the weights: {type(error).__name__}: {first_line(error)}",
             "leave out constants with -k exclude=…, or try another -k mode=; --debug shows the trace",
         ) from error
+
+
+def _grouped(model: Any, threshold: int, options: QuantizeOptions) -> Any | None:
+    """The configuration of a palette for each group of channels, where that is wanted and can be had."""
+    import coremltools.optimize.coreml as cto
+
+    if options.mode != "palettize" or not options.group_size or model.get_spec().specificationVersion < _IOS18:
+        return None
+    return cto.OpPalettizerConfig(
+        mode=options.algorithm,
+        nbits=options.bits,
+        granularity="per_grouped_channel",
+        group_size=options.group_size,
+        channel_axis=0,
+        weight_threshold=threshold,
+    )
 
 
 # --------------------------------------------------------------------------------------- account
@@ -150,7 +170,7 @@ def _build(artifact: Artifact, out: Path, weights: Sequence[Weight], options: Qu
         {"bits": options.bits} if options.mode != "prune" else {"sparsity": options.sparsity}
     )
     if options.mode == "palettize":
-        settings["algorithm"] = options.algorithm
+        settings |= {"algorithm": options.algorithm, "group_size": options.group_size}
     elif options.mode == "linear":
         settings["granularity"] = f"blocks of {options.block_size}" if options.bits == 4 else "per channel"
     report = Report(options.mode, settings, layers)
