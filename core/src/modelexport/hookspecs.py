@@ -81,6 +81,16 @@ def mx_benchmark(artifact: Artifact, inputs: Arrays, options: Any) -> Mapping[st
 
 
 @hookspec(firstresult=True)
+def mx_snippet(artifact: Artifact, language: str) -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Source code that runs `artifact` in `language`, one of `Target.snippets`: file name → text.
+
+    A program to start from: it loads `artifact.entry`, fills every input under its real name, dtype and shape,
+    runs the model and reads every output. Comments say what to link it with. Core writes the files into the
+    artifact's folder `snippets/LANGUAGE`.
+    """
+
+
+@hookspec(firstresult=True)
 def mx_load(ref: str, options: LoadOptions) -> Source | None:
     """Return the Source that `ref` names, or None when it is not this plugin's kind of reference.
 

@@ -18,6 +18,7 @@ class Target:
     `install`     the command that installs what a verb needs
     `mutates`     the export hook changes the live module or program it is given (core then hands it a copy)
     `precisions`  what `mx export --precision` adds: precision → verb ("optimize", "quantize") → its options
+    `snippets`    languages that `mx_snippet` writes code in, such as "cpp" or "swift"
     """
 
     name: str
@@ -28,3 +29,4 @@ class Target:
     install: Mapping[str, str] = field(default_factory=dict)
     mutates: bool = False
     precisions: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    snippets: tuple[str, ...] = ()
