@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import evidence, golden, manifest, pipeline, plan, plugins, quantization, staging, steps
+from . import evidence, golden, manifest, narrow, pipeline, plan, plugins, quantization, snippets, staging, steps
 from . import options as opts
 from . import parity as gate
 from . import source as sources
 from .calibration import Calibration, open_calibration
 from .errors import ArtifactError, MxError, OptionError, OutputError, ParityError, RuntimeFailure, SourceError
 from .pipeline import Progress, silent
-from .types import Artifact, Build, LoadOptions, Session
+from .types import Artifact, Build, LoadOptions, Session, Source
 
 #: how the progress line begins that says that a finished step is used again
 REUSED = "reused"
@@ -35,10 +35,12 @@ def export(
     name: str | None = None,
     options: Mapping[str, Any] | None = None,
     inputs: Sequence[str] = (),
+    dims: Sequence[str] = (),
     sample: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     task: str | None = None,
     register: Sequence[str] = (),
+    snippet: Sequence[str] = (),
     tolerance: Mapping[str, float] | str | None = None,
     verify: bool = True,
     allow_pickle: bool = False,
@@ -56,7 +58,9 @@ def export(
     """Export `source` to every one of `targets`; returns their artifacts, `out/NAME.TARGET`, in that order.
 
     The model is captured once for all targets. `source` is a reference as on the command line, an
-    `nn.Module` with `inputs` (or a `Source`). `options` are the targets' own, `key` or `target.key`.
+    `nn.Module` with `inputs` (or a `Source`). `options` are the targets' own, `key` or `target.key`; `dims` fix or
+    narrow dynamic dims, `name=size` or `target.name=size`. `snippet` names languages to write code in that loads
+    and runs the artifact, in its folder `snippets`, for the targets that have them.
 
     With `precision`, each is then optimized and quantized as its target does that, and `NAME.PRECISION.TARGET` is
     returned. Each step is an artifact beside it; one that is there already and was made from the same model, with
@@ -71,6 +75,8 @@ def export(
     recipes = {target: plan.recipe(plugins.target(target).target, precision) for target in names}
     chosen = verb_options(recipes, options or {})
     _check_goal(recipes, precision, calibration is not None or wish != evidence.Wish())
+    held = narrow.parse(dims, names)
+    snippets.check(names, snippet)
     for target, recipe in recipes.items():
         for verb in recipe:
             plugins.require(target, verb)
@@ -89,12 +95,34 @@ def export(
         places = plan.places(list(recipe), Path(out), name or loaded.name, target, precision)
         for place in places.values():
             staging.check_place(place)
-        makers.append(_Chain(pipeline.chain(target, loaded.format), places, chosen, tolerances, verify, progress))
+        formats = pipeline.chain(target, loaded.format)
+        makers.append(_Chain(formats, places, chosen, tolerances, verify, progress, tuple(snippet)))
 
     progress("compute the reference")
-    job = pipeline.prepare(loaded, Path(sample) if sample is not None else None, verify)
+    jobs = _prepare(loaded, held, Path(sample) if sample is not None else None, verify)
     read = partial(_read_calibration, ref=calibration, samples=samples, seed=seed, column=column)
-    return _make_all([partial(maker.make, job, wish, read) for maker in makers])
+    return _make_all([partial(maker.make, jobs[maker.formats[-1]], wish, read) for maker in makers])
+
+
+def _prepare(
+    loaded: Source, held: Mapping[str, narrow.Dims], sample: Path | None, verify: bool
+) -> dict[str, pipeline.Prepared]:
+    """Target → its job; those that hold the same dims have the same one. `held[""]` is for all."""
+    every = held[""]
+    if any(held.values()):
+        pipeline.check_dims(loaded, held)
+    if every and loaded.format == plan.MODULE and loaded.inputs:
+        loaded, every = replace(loaded, inputs=narrow.specs(loaded.specs, every)), {}
+    base = pipeline.narrowed(pipeline.prepare(loaded, sample, verify), every, sample, verify)
+    made: list[tuple[narrow.Dims, pipeline.Prepared]] = [({}, base)]
+    jobs = {}
+    for target, dims in ((target, dims) for target, dims in held.items() if target):
+        job = next((job for known, job in made if known == dims), None)
+        if job is None:
+            job = pipeline.narrowed(base, dims, sample, verify)
+            made.append((dims, job))
+        jobs[target] = job
+    return jobs
 
 
 def _check_goal(recipes: Mapping[str, Collection[str]], precision: str | None, given: bool) -> None:
@@ -119,6 +147,7 @@ class _Chain:
     tolerance: Mapping[str, float]
     verify: bool
     progress: Progress
+    snippets: tuple[str, ...] = ()
 
     def make(
         self, job: pipeline.Prepared, wish: evidence.Wish, read: Callable[[Artifact], Calibration | None]
@@ -137,10 +166,10 @@ class _Chain:
         target, final, checks = self.formats[-1], self.places["export"], self._checks("export")
         if len(self.places) > 1:
             found = steps.exported(job, self.formats, final, self.options[target]["export"], checks.tolerance)
-            if found is not None:
+            if found is not None and snippets.complete(found, self.snippets):
                 return _reused(found, self.progress)
         chosen = {name: of_verb["export"] for name, of_verb in self.options.items()}
-        return pipeline.make(job, self.formats, final, chosen, checks)
+        return pipeline.make(job, self.formats, final, chosen, checks, self.snippets)
 
     def _checks(self, verb: str) -> pipeline.Gate:
         """The user's tolerance is for the result: the steps before it keep their own budgets."""
@@ -332,6 +361,7 @@ def _optimized(job: _Job, reuse: bool = False) -> Artifact:
     with staging.staged(job.final) as draft:
         build = plugins.call(job.plugin, "optimize", artifact=job.artifact, out=draft, options=job.options)
         result = job.copy(draft, build, origin)
+        snippets.write(result, snippets.languages(job.artifact))
         return pipeline.finish(result, job.final, golden.load(job.artifact.golden), job.checks)
 
 
@@ -394,6 +424,7 @@ def _quantize_into(
         answers, warnings = evidence.gate_cases(artifact, data, judge, report.calibrated)
     report = replace(report, warnings=(*report.warnings, *data.notes, *warnings))
     result = replace(result, details={**result.details, "quantization": report.to_json()})
+    snippets.write(result, snippets.languages(artifact))
     return pipeline.finish(result, job.final, answers, job.checks, evidence.shortfall(report))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import capture as capturing
-from . import cases, golden, manifest, plan, plugins, staging, steps, torchref, worker
+from . import cases, golden, manifest, narrow, plan, plugins, snippets, staging, steps, torchref, worker
 from . import options as opts
 from . import parity as gate
 from . import source as sources
@@ -35,7 +35,8 @@ def silent(_: str) -> None:
 class Prepared:
     """A source ready for any number of exports: its inputs, reference answers and outputs.
 
-    `made` keeps each format that was made from it, so the model is captured once.
+    `made` keeps each format that was made from it, so the model is captured once. `wide` is the same source with
+    wider dims, when this one was narrowed: it is captured as that.
     """
 
     described: sources.Described
@@ -43,6 +44,7 @@ class Prepared:
     outputs: tuple[TensorSpec, ...]
     origin: Mapping[str, Any]
     made: dict[str, Captured | Artifact] = field(default_factory=dict)
+    wide: Prepared | None = None
 
     @property
     def source(self) -> Source:
@@ -72,13 +74,40 @@ def prepare(source: Source, sample: Path | None = None, full: bool = True) -> Pr
     return Prepared(described, answers, golden.output_specs(answers, described.specs), _origin(source))
 
 
+def check_dims(source: Source, held: Mapping[str, narrow.Dims]) -> None:
+    """Raise OptionError for a dim that `source` lacks, and for a source whose dims nobody can narrow.
+
+    `held[""]` is for all targets, what each of them holds comes on top.
+    """
+    if source.format not in (plan.MODULE, plan.CAPTURED):
+        raise OptionError(f"--dim goes with PyTorch models; {source.ref} is {source.format}", "leave it out")
+    base = narrow.specs(sources.describe(source).specs, held[""])
+    for dims in (dims for target, dims in held.items() if target):
+        narrow.specs(base, dims)
+
+
+def narrowed(job: Prepared, dims: narrow.Dims, sample: Path | None = None, full: bool = True) -> Prepared:
+    """`job` with some dims fixed, or within narrower bounds: its reference answers are computed for these."""
+    if not dims:
+        return job
+    specs = narrow.specs(job.described.specs, dims)
+    described = replace(job.described, source=replace(job.source, inputs=specs, golden=None), specs=specs)
+    answers = reference(described, sample, full, job.described.specs)
+    return Prepared(described, answers, golden.output_specs(answers, specs), job.origin, wide=job)
+
+
 def chain(target: str, start: str) -> tuple[str, ...]:
     """The formats to make for `target` from `start`; see `plan.chain`."""
     return plan.chain(target, start, lambda name: plugins.target(name).target.consumes)
 
 
-def reference(described: sources.Described, sample: Path | None, full: bool) -> golden.Golden:
-    """Golden data from the source itself, before any exporter has touched it."""
+def reference(
+    described: sources.Described, sample: Path | None, full: bool, declared: Sequence[TensorSpec] | None = None
+) -> golden.Golden:
+    """Golden data from the source itself, before any exporter has touched it.
+
+    With `declared`, the inputs as the source takes them, samples that fit these and not `described` are left out.
+    """
     source, specs = described.source, described.specs
     if source.golden is not None:
         if sample is not None:
@@ -87,7 +116,8 @@ def reference(described: sources.Described, sample: Path | None, full: bool) -> 
                 "give the sample when the first artifact is exported",
             )
         return golden.load(source.golden)
-    samples = cases.load_samples(sample, specs) if sample is not None else []
+    samples = cases.load_samples(sample, declared or specs) if sample is not None else []
+    samples = [each for each in samples if cases.fits(each, specs)]
     drawn = cases.generate(specs, described.example, samples, minimal=not full)
     with torchref.eval_mode(source):
         call, state = _callable(source, specs)
@@ -102,13 +132,23 @@ def _callable(source: Source, specs: Sequence[TensorSpec]) -> tuple[Callable[...
     return torchref.reference(module, specs, source.outputs, program), torchref.ModuleState(module)
 
 
-def make(job: Prepared, formats: Sequence[str], final: Path, chosen: Mapping[str, Any], checks: Gate) -> Artifact:
-    """Make `formats` one from another; the last is written to `final`. `chosen`: options by target."""
+def make(
+    job: Prepared,
+    formats: Sequence[str],
+    final: Path,
+    chosen: Mapping[str, Any],
+    checks: Gate,
+    languages: Sequence[str] = (),
+) -> Artifact:
+    """Make `formats` one from another; the last is written to `final`.
+
+    `chosen`: options by target; `languages`: snippets to write into the last, where its target has them.
+    """
     current: Source | Captured | Artifact = job.source
     if job.source.format not in (plan.MODULE, plan.CAPTURED) and job.source.path is not None:
         current = manifest.read(job.source.path) if (job.source.path / manifest.NAME).is_file() else job.source
     if job.source.format == plan.CAPTURED:
-        current = _program(job)
+        current = _captured(job, checks.progress)
     with torchref.eval_mode(job.source):
         for name in formats:
             if name == plan.CAPTURED:
@@ -119,7 +159,8 @@ def make(job: Prepared, formats: Sequence[str], final: Path, chosen: Mapping[str
             if place != final and name in job.made:
                 current = job.made[name]
                 continue
-            current = _export_one(job, name, current, place, chosen.get(name), checks)
+            wanted = languages if place == final else ()
+            current = _export_one(job, name, current, place, chosen.get(name), checks, wanted)
             job.made.setdefault(name, current)
     assert isinstance(current, Artifact)
     return current
@@ -129,8 +170,12 @@ def _captured(job: Prepared, progress: Progress) -> Captured:
     made = job.made.get(plan.CAPTURED)
     if isinstance(made, Captured):
         return made
-    if job.source.format == plan.CAPTURED:
+    if job.source.format == plan.CAPTURED and job.wide is None:
         captured = _program(job)
+    elif job.wide is not None:
+        wide = _captured(job.wide, progress)
+        progress("narrow the captured program")
+        captured = narrow.program(wide, job.described, job.outputs)
     else:
         progress("capture with torch.export")
         captured = capturing.capture(job.described, job.outputs)
@@ -149,7 +194,13 @@ def _program(job: Prepared) -> Captured:
 
 
 def _export_one(
-    job: Prepared, name: str, given: Source | Captured | Artifact, final: Path, options: Any, checks: Gate
+    job: Prepared,
+    name: str,
+    given: Source | Captured | Artifact,
+    final: Path,
+    options: Any,
+    checks: Gate,
+    languages: Sequence[str],
 ) -> Artifact:
     plugin = plugins.require(name, "export")
     if options is None:
@@ -165,6 +216,7 @@ def _export_one(
             draft, name, build.entry, job.described.specs, job.outputs, build.precision,
             (*job.source.lineage, step), processing=job.source.processing, details=build.details,
         )  # fmt: skip
+        snippets.write(artifact, languages)
         return finish(artifact, final, job.golden, checks)
 
 

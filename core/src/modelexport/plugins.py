@@ -254,9 +254,9 @@ def load_source(ref: str, options: LoadOptions) -> Source | None:
 
 
 def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
-    """Call the hook of `verb`; whatever the plugin did not translate itself becomes an MxError here."""
+    """Call the hook `mx_VERB`; whatever the plugin did not translate itself becomes an MxError here."""
     try:
-        return getattr(plugin.hook, VERBS[verb])(**arguments)
+        return getattr(plugin.hook, f"mx_{verb}")(**arguments)
     except MxError:
         raise
     except Exception as error:

@@ -276,6 +276,9 @@ class Build:
 
 # --------------------------------------------------------------------------------------- artifacts
 
+#: the program that a later step starts from stands in `source/`, code to start from in `snippets/`
+_NOT_DEPLOYED = ("golden.npz", "source/", "snippets/")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -339,8 +342,8 @@ class Artifact:
 
     @property
     def size(self) -> int:
-        """Bytes of the target's own files, golden data left out."""
-        return sum(file.size for file in self.files if file.path != "golden.npz")
+        """Bytes of what is deployed: golden data is left out, and what only later steps read or people do."""
+        return sum(file.size for file in self.files if not file.path.startswith(_NOT_DEPLOYED))
 
 
 # --------------------------------------------------------------------------------------- sessions

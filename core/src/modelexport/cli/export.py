@@ -35,6 +35,10 @@ from . import show
 @click.option("--input", "inputs", multiple=True, metavar="DECLARATION",
               help="Declare an input: NAME:DTYPE[DIM,…], where a DIM is a size, a name, or NAME=LOW..HIGH; "
               "add =LOW..HIGH for the values it may take, or =mask.")  # fmt: skip
+@click.option("--dim", "dims", multiple=True, metavar="[TARGET.]NAME=SIZE",
+              help="Hold a dynamic dim at a SIZE or in LOW..HIGH[/STEP], for every target or one.")  # fmt: skip
+@click.option("--snippet", multiple=True, metavar="LANGUAGE", shell_complete=show.complete_languages,
+              help="Write code that loads and runs the model into the artifact: cpp, swift….")  # fmt: skip
 @click.option("--sample", type=click.Path(path_type=Path), help="Real inputs (.npz) for the parity gate.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights to load into what the factory returns.")
 @click.option("--task", help="Task of a Hugging Face model; its architecture's own by default.")

@@ -62,6 +62,13 @@ def complete_targets(_: click.Context, __: click.Parameter, incomplete: str) -> 
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+def complete_languages(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from .. import plugins
+
+    names = {name for target in plugins.find(plugins.TARGETS) for name in plugins.target(target).target.snippets}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 def as_json(value: Any) -> None:
     import json
 

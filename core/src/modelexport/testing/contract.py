@@ -203,6 +203,14 @@ class TargetContract:
         assert [step.target for step in artifact.lineage][-1] == self.target
         assert golden.load(artifact.golden).cases
 
+    def test_snippets_know_the_model(self, plugin: Plugin, made: Callable[[str], Artifact]) -> None:
+        artifact = made("two_in_two_out")
+        for language in plugin.target.snippets:
+            files = plugins.call(plugin, "snippet", artifact=artifact, language=language)
+            text = "\n".join(files.values())
+            known = [spec.name for spec in (*artifact.inputs, *artifact.outputs)] + [Path(artifact.entry).stem]
+            assert [name for name in known if name not in text] == [], language
+
     def test_refuses_unknown_options(self, plugin: Plugin) -> None:
         with pytest.raises(OptionError):
             api.target_options([self.target], "export", {"no-such-option": "1"})
