@@ -7,7 +7,6 @@ is refused. The folder's own code is never run, and nothing is fetched.
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -246,19 +245,29 @@ def _image_inputs(found: Found, model: Any, data: processing.Processing, declare
     )
 
 
+#: torchao, where it is installed, is imported by transformers, and warns of kernels for GPUs that it can't load
+_NOISY = ("torchao", "torch.utils._pytree")
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' progress bars and reports off the terminal: what matters in them becomes an error."""
+    from modelexport.capture import quiet
+
+    with quiet(*_NOISY), _transformers_quiet():
+        yield
+
+
+@contextmanager
+def _transformers_quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable_progress_bar()
-        logging.set_verbosity(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logging.set_verbosity(verbosity)
-            if bars:
-                logging.enable_progress_bar()
+    logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
