@@ -21,6 +21,11 @@ SCHEMA = 1
 NAME = "manifest.json"
 
 
+def is_in(folder: Path) -> bool:
+    """Whether there is an artifact at `folder`. Where case does not count, another's Manifest.json is none."""
+    return (folder / NAME).is_file() and any(file.name == NAME for file in folder.iterdir())
+
+
 def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
     """Load the artifact at `path`; with `check_files`, after hashing every file it lists.
 
@@ -89,6 +94,16 @@ def _walk(root: Path) -> Iterator[Path]:
     for path in root.rglob("*"):
         if path.is_file() and not path.is_symlink():
             yield path
+
+
+def tree_sha256(root: Path) -> str:
+    """The sha256 of a file; of a folder, that over the names and contents of the files below it."""
+    if root.is_file():
+        return sha256(root)
+    digest = hashlib.sha256()
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(root).as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def sha256(file: Path) -> str:

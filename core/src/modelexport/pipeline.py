@@ -146,7 +146,7 @@ def make(
     """
     current: Source | Captured | Artifact = job.source
     if job.source.format not in (plan.MODULE, plan.CAPTURED) and job.source.path is not None:
-        current = manifest.read(job.source.path) if (job.source.path / manifest.NAME).is_file() else job.source
+        current = manifest.read(job.source.path) if manifest.is_in(job.source.path) else job.source
     if job.source.format == plan.CAPTURED:
         current = _captured(job, checks.progress)
     with torchref.eval_mode(job.source):
@@ -275,10 +275,10 @@ def _origin(source: Source) -> dict[str, Any]:
     origin: dict[str, Any] = {"ref": source.ref, "format": source.format}
     if source.module is not None and hasattr(source.module, "state_dict"):
         origin["fingerprint"] = torchref.fingerprint(source.module)
-    elif source.path is not None and source.path.is_file():
-        origin["fingerprint"] = manifest.sha256(source.path)
     elif source.golden is not None and source.path is not None:
         origin["fingerprint"] = steps.fingerprint(manifest.read(source.path, check_files=False))
+    elif source.path is not None and source.path.exists():
+        origin["fingerprint"] = manifest.tree_sha256(source.path)
     return origin
 
 

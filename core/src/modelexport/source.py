@@ -42,7 +42,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     path = Path(text)
     if path.suffix == ".pt2":
         return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
-    if (path / manifest.NAME).is_file():
+    if manifest.is_in(path):
         return _from_artifact(path)
     found = plugins.load_source(text, options)
     if found is None:
