@@ -1,0 +1,81 @@
+"""The ExecuTorch target: .pte programs for phones and embedded devices.
+
+export.py    captured program → model.pte
+backends.py  the delegates that a program can be lowered to, and what each takes
+lowering.py  bounds of dims, state, and the operators that the runtime lacks
+account.py   what was written: delegated share, operators left behind, memory plan, kernels
+bundle.py    model.bpte, a program with its own test cases
+session.py   model.pte → Session, on ExecuTorch's runtime
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelexport import hookimpl
+from modelexport.options import option
+from modelexport.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modelexport.types import Artifact, Build, Captured, Session
+
+__version__ = "0.1.0"
+
+__all__ = ["ExportOptions", "RunOptions"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `mx export -t executorch`."""
+
+    backend: tuple[str, ...] = option(
+        ("xnnpack",), "who computes, in order of preference: xnnpack, coreml, vulkan, webgpu, native, portable"
+    )
+    bound: int = option(128, "largest size of dims declared without one: memory is planned for it")
+    keep_program: bool = option(
+        True, "keep the captured program, weights included, under source/: `mx quantize` starts from it"
+    )
+    bundle: bool = option(False, "write model.bpte as well: the program with its golden inputs and outputs inside")
+    etrecord: bool = option(False, "write source/etrecord.bin as well, for ExecuTorch's Inspector")
+    custom_kernels: tuple[str, ...] = option(
+        (), "operators that your own runtime brings kernels for, such as my::op.out"
+    )
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `mx run`, `mx verify` and `mx benchmark` for ExecuTorch artifacts."""
+
+    threads: int = option(0, "threads of the runtime's pool, which a process has one of; 0 leaves it as it is")
+
+
+_EXPORT = "pip install 'modelexport-executorch[export]'"
+
+
+@hookimpl
+def mx_target() -> Target:
+    return Target(
+        name="executorch",
+        summary="ExecuTorch programs (.pte) for phones and embedded devices",
+        consumes=("captured",),
+        options={"export": ExportOptions, "run": RunOptions},
+        needs={"export": ("torch", "executorch"), "run": ("torch", "executorch")},
+        install={"export": _EXPORT, "run": "pip install 'modelexport-executorch[run]'"},
+    )
+
+
+@hookimpl
+def mx_export(source: Captured, out: Path, options: ExportOptions) -> Build:
+    from . import export
+
+    return export.export(source, out, options)
+
+
+@hookimpl
+def mx_run(artifact: Artifact, options: RunOptions) -> Session:
+    from . import session
+
+    return session.open_artifact(artifact, options)

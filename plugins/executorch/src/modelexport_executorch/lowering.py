@@ -1,0 +1,181 @@
+"""Before and after ExecuTorch's lowering: bounds for open dims, state, and operators that the runtime lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from modelexport import capture, cases, torchref
+from modelexport.errors import ConversionError
+from modelexport.plugins import first_line
+from modelexport.types import Captured, Dim, TensorSpec
+
+# --------------------------------------------------------------------------------------- bounds
+
+
+def open_dims(captured: Captured) -> list[Dim]:
+    """Dims declared without an upper bound."""
+    return [dim for dim in cases.dims_of(captured.inputs) if dim.max is None]
+
+
+def bounded(captured: Captured, bound: int) -> Captured:
+    """The program with `bound` as the largest size of open dims; the same one where it has none.
+
+    Raises ConversionError where a dim can't have that bound.
+    """
+    if not open_dims(captured):
+        return captured
+    specs = tuple(_bounded(spec, bound) for spec in captured.inputs)
+    return recaptured(captured, specs)
+
+
+def _bounded(spec: TensorSpec, bound: int) -> TensorSpec:
+    def limit(dim: Dim) -> Dim:
+        if dim.max is not None:
+            return dim
+        largest = bound // dim.multiple * dim.multiple
+        if largest < dim.min:
+            raise ConversionError(
+                f"dim {dim.name} begins at {dim.min}, above -k bound={bound}",
+                f"give a larger -k bound=, or --dim executorch.{dim.name}=LOW..HIGH",
+            )
+        return replace(dim, max=largest)
+
+    return replace(spec, shape=tuple(limit(size) if isinstance(size, Dim) else size for size in spec.shape))
+
+
+def recaptured(captured: Captured, specs: tuple[TensorSpec, ...]) -> Captured:
+    """The program captured again, for inputs with narrower dims."""
+    import torch
+
+    inputs = cases.generate_at(specs, cases.middle_sizes(specs))
+    tensors = {name: torchref.to_torch(array) for name, array in inputs.items()}
+    args, kwargs = torchref.arguments(captured.program, specs, tensors)
+    shapes = capture.dynamic_shapes(specs)
+    dynamic: Any = tuple(shapes.values()) if args else shapes
+    with capture.quiet("torch.fx", "torch._dynamo", "torch._export"):
+        try:
+            program = torch.export.export(
+                captured.program.module(), args, kwargs, dynamic_shapes=dynamic, strict=False
+            )
+        except Exception as error:
+            names = ", ".join(dim.name for dim in open_dims(captured))
+            raise ConversionError(
+                f"ExecuTorch plans memory for the largest sizes, and {names} can't be bounded: {first_line(error)}",
+                f"declare bounds with --input, or --dim executorch.{names.partition(',')[0]}=SIZE",
+            ) from error
+    return replace(captured, program=program, inputs=specs, dynamic_shapes=dynamic)
+
+
+# --------------------------------------------------------------------------------------- operators
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An operator that the runtime has no kernel for, and where the model uses it."""
+
+    operator: str
+    module: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.operator} in {self.module}" + (f" at {self.line}" if self.line else "")
+
+    @property
+    def hint(self) -> str:
+        name = self.operator.rpartition("::")[2].partition(".")[0]
+        return HINTS.get(name, "")
+
+
+#: operators people meet → what helps
+HINTS = {
+    "upsample_bicubic2d": "resize with mode='bilinear', or before the model",
+    "histc": "compare with the bins' edges and sum",
+    "sort": "torch.topk with k = the size sorts as well",
+    "view_as_complex_copy": "compute with pairs of real numbers",
+    "linalg_inv_ex": "invert the matrix outside of the model",
+}
+
+
+def calls(module: Any) -> Iterator[Any]:
+    """Every call of an operator in a graph and in the graphs of its branches; delegates' insides left out."""
+    import torch
+
+    for node in module.graph.nodes:
+        if node.op == "call_function":
+            yield node
+        elif node.op == "get_attr" and isinstance(inner := getattr(module, node.target, None), torch.fx.GraphModule):
+            yield from calls(inner)
+
+
+def without_kernel(module: Any, missing: Iterable[str]) -> list[Unsupported]:
+    """Where a finished program calls the kernels `missing`."""
+    found: dict[str, list[Unsupported]] = {name: [] for name in missing}
+    for node in calls(module):
+        name = node.target.name() if hasattr(node.target, "overloadpacket") else ""
+        if name in found:
+            found[name].append(Unsupported(name, module_path(node), source_line(node)))
+    places = {name: places or [Unsupported(name, "the model", "")] for name, places in found.items()}
+    return list(dict.fromkeys(place for each in places.values() for place in each))
+
+
+def without_out_variant(module: Any) -> list[Unsupported]:
+    """Every call in an edge program that torch has no out variant of: the runtime calls nothing else."""
+    found = [
+        Unsupported(node.target._op.name(), module_path(node), source_line(node))
+        for node in calls(module)
+        if is_edge(node) and not _has_out(node.target)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def is_edge(node: Any) -> bool:
+    """Whether a node of an edge program is a call of an operator that computes."""
+    from executorch.exir.dialects.edge._ops import EdgeOpOverload
+
+    return isinstance(node.target, EdgeOpOverload)
+
+
+def _has_out(target: Any) -> bool:
+    try:
+        return target.to_out_variant() is not None
+    except RuntimeError:
+        return False
+
+
+def refusal(missing: Sequence[Unsupported]) -> ConversionError:
+    """All of them in one error."""
+    listed = "; ".join(map(str, missing[:20])) + (f"; and {len(missing) - 20} more" if len(missing) > 20 else "")
+    kinds = len({item.operator for item in missing})
+    hints = list(dict.fromkeys(item.hint for item in missing if item.hint))
+    return ConversionError(
+        f"{kinds} operator{'s have' if kinds > 1 else ' has'} no kernel in ExecuTorch's runtime: {listed}",
+        "; ".join(hints) or "replace them, or name those your own runtime has with -k custom-kernels=…",
+    )
+
+
+def module_path(node: Any) -> str:
+    """The dotted path of the submodule a node came from, with its class: `encoder.layer.0 (Block)`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "the model"
+    path, kind = list(stack.values())[-1]
+    name = kind if isinstance(kind, str) else kind.__name__
+    where = path.removeprefix("L['self'].") if path else "the model"
+    return f"{where} ({name.rpartition('.')[2]})"
+
+
+def source_line(node: Any) -> str:
+    """`file:line` of the innermost Python frame that is not PyTorch's own."""
+    frames = [
+        line.strip()
+        for line in (node.meta.get("stack_trace") or "").splitlines()
+        if line.strip().startswith("File ")
+    ]
+    own = [frame for frame in frames if "/torch/" not in frame] or frames
+    if not own:
+        return ""
+    file, line = own[-1].split(",")[:2]
+    file, line = file.removeprefix("File ").strip('" '), line.strip().removeprefix("line ")
+    return f"{file}:{line}"
