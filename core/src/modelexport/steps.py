@@ -62,9 +62,9 @@ def _code(function: Callable[..., Any]) -> dict[str, str | None]:
 
 
 def chosen(options: Any) -> dict[str, Any]:
-    """Every option in force, by its key."""
+    """Every option in force, by its key; a tuple as the list that it is read back as."""
     given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}
-    return {opts.key_of(key): value for key, value in given.items()}
+    return {opts.key_of(key): list(value) if isinstance(value, tuple) else value for key, value in given.items()}
 
 
 def own_tools(plugin: plugins.Plugin) -> dict[str, str]:
