@@ -5,8 +5,10 @@ lowering.py     which operators the converter takes, and the rewrites that bring
 translations.py operators taught to the converter
 features.py     the model's interface: inputs, flexible shapes, images, class labels, metadata
 package.py      what was written, compared with what was asked
+source.py       an existing .mlpackage as a source
 session.py      model.mlpackage → Session: Core ML's own predictor on macOS, the interpreter elsewhere
 interpreter/    evaluates a saved ML Program operator by operator
+snippet.py      Swift that runs a package
 quantize.py     8-bit and 4-bit weights, palettes, pruning
 """
 
@@ -21,11 +23,12 @@ from modelexport.options import option
 from modelexport.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from modelexport.accuracy import Goal
     from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build, Captured, Session
+    from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -99,7 +102,7 @@ def mx_target() -> Target:
     return Target(
         name="coreml",
         summary="Core ML for Apple devices, run by Core ML on macOS and interpreted elsewhere",
-        consumes=("captured",),
+        consumes=("captured", "coreml"),
         options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
         needs={
             "export": ("torch", "coremltools"),
@@ -115,13 +118,19 @@ def mx_target() -> Target:
             "int8": {"quantize": {"mode": "linear", "bits": "8"}},
             "int4": {"quantize": {"mode": "linear", "bits": "4"}},
         },
+        snippets=("swift",),
     )
 
 
 @hookimpl
-def mx_export(source: Captured, out: Path, options: ExportOptions) -> Build:
-    from . import export
+def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
+    from modelexport.types import Source
 
+    from . import export
+    from . import source as existing
+
+    if isinstance(source, Source):
+        return existing.copy_package(source, out, options)
     return export.export(source, out, options)
 
 
@@ -139,3 +148,21 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
     from . import session
 
     return session.open_artifact(artifact, options)
+
+
+@hookimpl
+def mx_snippet(artifact: Artifact, language: str) -> Mapping[str, str]:
+    from . import snippet
+
+    return snippet.swift(artifact)
+
+
+@hookimpl
+def mx_load(ref: str, options: LoadOptions) -> Source | None:
+    if not ref.rstrip("/").endswith((".mlpackage", ".mlmodel", ".mlmodelc")):
+        return None
+    from pathlib import Path
+
+    from . import source
+
+    return source.load(Path(ref), options)

@@ -90,6 +90,20 @@ def load_program(path: Path, spec: Any | None = None) -> Any:
             ) from error
 
 
+def precision(program: Any) -> str:
+    """What a program computes in: float16 where any of its operators gives that, else float32."""
+    from coremltools.converters.mil.mil import types
+
+    computed = [var for op in operations(program) if op.op_type not in ("const", "cast") for var in op.outputs]
+    return "float16" if any(getattr(var, "dtype", None) is types.fp16 for var in computed) else "float32"
+
+
+def class_labels(program: Any) -> list[Any]:
+    """A classifier's labels, in the order of its probabilities."""
+    (classes,) = [op.inputs["classes"].val for op in operations(program) if op.op_type == "classify"]
+    return [getattr(label, "val", label) for label in classes]
+
+
 def array_type(feature: Any) -> str:
     """The dtype of an input or output in a specification; `image`, `dictionary`… for what is no array."""
     kind = feature.type.WhichOneof("Type")

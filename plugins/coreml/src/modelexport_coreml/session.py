@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,19 +29,22 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     Raises CannotRunHere where the program has an operator that the interpreter lacks, and this is no Mac.
     An image input is interpreted on a Mac as well: pixels are whole numbers, and the model's own inputs aren't.
     """
-    path = artifact.entry_path
-    image = artifact.details.get("image")
     units = options.compute_units
     if units == "artifact":
         units = artifact.details.get("compute_units", "all")
-    if sys.platform == "darwin" and image is None:
+    evaluate, features, details = open_package(artifact.entry_path, artifact.details, units, options.threads)
+    return Session(caller(evaluate, features, artifact), artifact.inputs, artifact.outputs, details=details)
+
+
+def open_package(
+    path: Path, details: Mapping[str, Any], units: str = "all", threads: int = 0
+) -> tuple[Evaluate, dict[str, Any], dict[str, str]]:
+    """What computes a package's outputs, its input features by name, and who it is that computes."""
+    if sys.platform == "darwin" and "image" not in details:
         evaluate, features = _predictor(path, units)
-        details = {"computed_by": "Core ML", "compute_units": units}
-    else:
-        evaluate, features = _interpreter(path, options.threads)
-        details = {"computed_by": "interpreter of the saved program, not Core ML"}
-    call = caller(evaluate, features, artifact)
-    return Session(call, artifact.inputs, artifact.outputs, details=details)
+        return evaluate, features, {"computed_by": "Core ML", "compute_units": units}
+    evaluate, features = _interpreter(path, threads)
+    return evaluate, features, {"computed_by": "interpreter of the saved program, not Core ML"}
 
 
 def _interpreter(path: Path, threads: int) -> tuple[Evaluate, dict[str, Any]]:
@@ -66,26 +69,49 @@ def _predictor(path: Path, units: str) -> tuple[Evaluate, dict[str, Any]]:
             raise RuntimeFailure(
                 f"Core ML can't load {path.name}: {first_line(error)}", "this macOS may be older than its target"
             ) from error
-    described = model.get_spec().description
-    state = model.make_state() if described.state else None
+    spec = model.get_spec()
+    state = model.make_state() if spec.description.state else None
+    labels = (
+        package.class_labels(package.load_program(path, spec)) if spec.description.predictedFeatureName else []
+    )
 
     def evaluate(inputs: Arrays) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = model.predict(inputs, state) if state is not None else model.predict(inputs)
-        return found
+        found = model.predict(inputs, state) if state is not None else model.predict(inputs)
+        return {name: _in_order(value, labels) for name, value in found.items()}
 
-    return evaluate, {feature.name: feature for feature in described.input}
+    return evaluate, {feature.name: feature for feature in spec.description.input}
+
+
+def _in_order(value: Any, labels: Sequence[Any]) -> Any:
+    """Core ML hands out a classifier's probabilities as a dictionary, in any order."""
+    return [value[label] for label in labels] if isinstance(value, Mapping) else value
 
 
 def caller(
     evaluate: Evaluate, features: Mapping[str, Any], artifact: Artifact
 ) -> Callable[[Mapping[str, Array]], Arrays]:
     """The call of a Session: the declared names and dtypes outside, the program's inside."""
-    image, classifier = artifact.details.get("image"), artifact.details.get("classifier")
     written = artifact.details.get("names", {})
-    given_as = [(spec.name, written.get(spec.name, spec.name)) for spec in artifact.inputs]
+    compute = computer(evaluate, features, artifact.inputs, artifact.details)
     outputs = [(spec, written.get(spec.name, spec.name), _native(spec.dtype)) for spec in artifact.outputs]
 
     def call(arrays: Mapping[str, Array]) -> Arrays:
+        found = compute(arrays)
+        return {spec.name: _answer(found[inner], spec, dtype) for spec, inner, dtype in outputs}
+
+    return call
+
+
+def computer(
+    evaluate: Evaluate, features: Mapping[str, Any], inputs: Sequence[TensorSpec], details: Mapping[str, Any]
+) -> Callable[[Mapping[str, Array]], Mapping[str, Any]]:
+    """Outputs, under the program's names, of arrays under the declared ones; a classifier's is one array."""
+    image, classifier, written = details.get("image"), details.get("classifier"), details.get("names", {})
+    given_as = [(spec.name, written.get(spec.name, spec.name)) for spec in inputs]
+    if strangers := [name for name, inner in given_as if inner not in features]:
+        raise InputError(f"the program has no input {strangers[0]!r}", f"it has {', '.join(features)}")
+
+    def compute(arrays: Mapping[str, Array]) -> Mapping[str, Any]:
         given = {inner: _given(name, arrays[name], features[inner]) for name, inner in given_as}
         if image is not None:
             inner = written.get(image["input"], image["input"])
@@ -99,10 +125,11 @@ def caller(
                 f"the program failed: {type(error).__name__}: {first_line(error)}", "check the inputs' sizes"
             ) from error
         if classifier is not None:
-            found = {outputs[0][1]: _probabilities(found)}
-        return {spec.name: _answer(found[inner], spec, dtype) for spec, inner, dtype in outputs}
+            answer = next(value for name, value in found.items() if name != classifier.get("label", LABEL))
+            found = {written.get(classifier["output"], classifier["output"]): answer}
+        return found
 
-    return call
+    return compute
 
 
 def _answer(value: Any, spec: TensorSpec, dtype: Any) -> Array:
@@ -149,12 +176,3 @@ def _pixels(array: Array, image: Mapping[str, Any]) -> Array:
     bias = np.asarray(image["bias"], np.float64).reshape(1, -1, 1, 1)
     pixels: Array = ((array.astype(np.float64) - bias) / image["scale"]).astype(np.float32)
     return pixels
-
-
-def _probabilities(found: Mapping[str, Any]) -> Array:
-    """A classifier's probabilities as an array; Core ML hands them out as a dictionary."""
-    import numpy as np
-
-    table = next(value for name, value in found.items() if name != LABEL)
-    values = list(table.values()) if isinstance(table, Mapping) else table
-    return np.asarray(values)
