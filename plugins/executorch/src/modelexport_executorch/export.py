@@ -6,7 +6,6 @@ the runtime lacks shows only when it loads: so a copy is lowered, open dims get 
 
 from __future__ import annotations
 
-import copy
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +79,8 @@ def lowered(source: Any, options: ExportOptions, fuse: bool = False) -> tuple[An
     with quiet():
         edge = _edge(source, names, options.etrecord)
         details = account.delegation(edge)
+        if solid := lowering.solid_convolutions(edge.exported_program().graph_module):
+            raise lowering.refusal(solid)
         program = _finished(edge, fuse)
     details["kernels"] = account.kernels(program.executorch_program)
     details["memory"] = account.memory(program.executorch_program)
@@ -92,16 +93,13 @@ def lowered(source: Any, options: ExportOptions, fuse: bool = False) -> tuple[An
 def _edge(source: Any, names: list[str], record: bool) -> Any:
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    def lower(program: Any) -> Any:
+    try:
         return to_edge_transform_and_lower(
-            copy.deepcopy(program),
+            lowering.prepared(source),
             partitioner=backends.partitioners(names),
-            compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=False),
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
             generate_etrecord=record,
         )
-
-    try:
-        return lower(source)
     except MxError:
         raise
     except Exception as error:

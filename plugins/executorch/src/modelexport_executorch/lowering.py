@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +69,60 @@ def recaptured(captured: Captured, specs: tuple[TensorSpec, ...]) -> Captured:
     return replace(captured, program=program, inputs=specs, dynamic_shapes=dynamic)
 
 
+# --------------------------------------------------------------------------------------- rewrites
+
+#: branches and loops: ExecuTorch's delegates don't look into them, nor does its lowering decompose what is there
+_BRANCHING = ("cond", "while_loop", "map_impl", "scan")
+
+
+def prepared(program: Any) -> Any:
+    """A copy of a captured program without the operators that others can stand for. It stays as it is itself."""
+    import torch
+    from modelexport.capture import quiet
+
+    used = {str(node.target) for node in calls(program.graph_module)}
+    table: dict[Any, Callable[..., Any]] = {}
+    if used & set(_BRANCHING):
+        table |= torch.export.default_decompositions()
+    for name, rewrite in _rewrites().items():
+        packet, _, overload = name.partition(".")
+        if f"aten.{name}" in used:
+            table[getattr(getattr(torch.ops.aten, packet), overload)] = rewrite
+    fresh = copy.deepcopy(program)
+    if not table:
+        return fresh
+    with quiet("torch.fx", "torch._export"):
+        return fresh.run_decompositions(table)
+
+
+def _rewrites() -> dict[str, Callable[..., Any]]:
+    """Operators that the runtime has no kernel for, written with those that it has."""
+    import torch
+
+    def round_decimals(x: Any, *, decimals: int) -> Any:
+        return torch.round(x * 10.0**decimals) / 10.0**decimals
+
+    def sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
+        return torch.topk(x, x.shape[dim], dim, largest=descending)
+
+    def sort_stable(x: Any, *, stable: bool | None, dim: int = -1, descending: bool = False) -> Any:
+        return NotImplemented if stable else sort(x, dim, descending)
+
+    def argsort(x: Any, dim: int = -1, descending: bool = False) -> Any:
+        return sort(x, dim, descending)[1]
+
+    def shift_left(x: Any, other: Any) -> Any:
+        return torch.bitwise_left_shift(x, other)
+
+    return {
+        "round.decimals": round_decimals,
+        "sort.default": sort,
+        "sort.stable": sort_stable,
+        "argsort.default": argsort,
+        "__lshift__.Scalar": shift_left,
+    }
+
+
 # --------------------------------------------------------------------------------------- operators
 
 
@@ -93,6 +148,13 @@ HINTS = {
     "upsample_bicubic2d": "resize with mode='bilinear', or before the model",
     "histc": "compare with the bins' edges and sum",
     "sort": "torch.topk with k = the size sorts as well",
+    "cumprod": "write x.log().cumsum().exp() for positive values",
+    "adaptive_max_pool2d": "torch.nn.functional.max_pool2d with a window of its own",
+    "rand_like": "take the random numbers as an input",
+    "searchsorted": "compare with every border and sum: (x[..., None] >= borders).sum(-1)",
+    "bucketize": "compare with every border and sum: (x[..., None] > borders).sum(-1)",
+    "convolution over three dims": "convolutions over one and two dims have kernels",
+    "_unique2": "find unique values outside of the model",
     "view_as_complex_copy": "compute with pairs of real numbers",
     "linalg_inv_ex": "invert the matrix outside of the model",
 }
@@ -122,12 +184,22 @@ def without_kernel(module: Any, missing: Iterable[str]) -> list[Unsupported]:
 
 def without_out_variant(module: Any) -> list[Unsupported]:
     """Every call in an edge program that torch has no out variant of: the runtime calls nothing else."""
-    found = [
-        Unsupported(node.target._op.name(), module_path(node), source_line(node))
-        for node in calls(module)
-        if is_edge(node) and not _has_out(node.target)
-    ]
+    found = []
+    for node in calls(module):
+        if str(node.target) == "with_effects":  # an operator that raises, say, called for that effect as well
+            found.append(Unsupported(node.args[1].name(), module_path(node), source_line(node)))
+        elif is_edge(node) and not _has_out(node.target):
+            found.append(Unsupported(node.target._op.name(), module_path(node), source_line(node)))
     return list(dict.fromkeys(found))
+
+
+def solid_convolutions(module: Any) -> list[Unsupported]:
+    """Convolutions over three dims that no delegate took: the kernel that there is refuses them when it runs."""
+    return [
+        Unsupported("aten::convolution over three dims", module_path(node), source_line(node))
+        for node in calls(module)
+        if is_edge(node) and node.target._op.name() == "aten::convolution" and len(node.args[3]) == 3
+    ]
 
 
 def is_edge(node: Any) -> bool:
