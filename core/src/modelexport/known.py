@@ -13,6 +13,10 @@ TARGETS: dict[str, tuple[str, str]] = {
         "Core ML for Apple devices, interpreted on other machines",
         "pip install 'modelexport-coreml[export]'",
     ),
+    "tflite": (
+        "TFLite for Android, iOS and embedded Linux, run by LiteRT",
+        "pip install 'modelexport-tflite[export]'",
+    ),
 }
 
 #: source plugin → (what it loads, command that installs it)

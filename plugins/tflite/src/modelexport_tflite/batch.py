@@ -1,0 +1,100 @@
+"""Makes a file that was converted at one batch size take any.
+
+The converter writes the batch into constants: the shapes that tensors are reshaped to, the sizes of slices, and
+constants it broadcast. Where one number of a shape is a multiple of the batch converted at, it becomes -1, "what
+is left"; where a constant repeats itself along the batch, one copy stays. That a number is the batch is a guess,
+made likely by `sizes.plan`; `export` compares the result with the program at other sizes, and drops it where it
+differs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import flatbuffer
+
+#: operator → the input that holds a shape of which one number may be -1
+_SHAPES = {"RESHAPE": 1, "SLICE": 2}
+
+#: operators that broadcast a constant along an axis where it has one
+_BROADCAST = {"ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SELECT_V2", "FULLY_CONNECTED", "POW",
+              "SQUARED_DIFFERENCE", "GREATER", "LESS", "EQUAL", "LOGICAL_AND", "LOGICAL_OR"}  # fmt: skip
+
+
+def free(model: Any, traced: int, smallest: int) -> None:
+    """Change `model`, converted at a batch of `traced`, into one whose inputs can be resized.
+
+    Without resizing, it takes `smallest`.
+    """
+    for graph in model.subgraphs:
+        for operator in graph.operators or ():
+            name = flatbuffer.operator_name(model, operator)
+            if name in _SHAPES:
+                _open_shape(model, graph, operator, _SHAPES[name], traced)
+            elif name in _BROADCAST:
+                for index in operator.inputs:
+                    _shrink(model, graph.tensors[index], traced)
+        for tensor in graph.tensors:
+            if model.buffers[tensor.buffer].data is None:
+                _reshape(tensor, traced, smallest)
+
+
+def _open_shape(model: Any, graph: Any, operator: Any, position: int, traced: int) -> None:
+    import numpy as np
+
+    if len(operator.inputs) <= position:
+        return
+    tensor = graph.tensors[operator.inputs[position]]
+    values = flatbuffer.constant(model, tensor)
+    if values is None or (axis := _axis(values, traced)) is None:
+        return
+    opened = values.copy()
+    opened[axis] = -1
+    _replace(model, tensor, opened)
+    if operator.builtinOptions is not None and hasattr(operator.builtinOptions, "newShape"):
+        operator.builtinOptions.newShape = opened.astype(np.int32)
+
+
+def _axis(shape: Any, traced: int) -> int | None:
+    """The one position that holds a multiple of the batch; None where there is none, or no telling."""
+    found = [axis for axis, size in enumerate(shape) if size > 0 and size % traced == 0]
+    return found[0] if len(found) == 1 and not (shape < 0).any() else None
+
+
+def _shrink(model: Any, tensor: Any, traced: int) -> None:
+    """Keep one copy of a constant that repeats itself along an axis of the batch's size."""
+    import numpy as np
+
+    values = flatbuffer.constant(model, tensor)
+    if values is None or tensor.shape is None or traced not in list(tensor.shape):
+        return
+    array = values.reshape(tensor.shape)
+    axis = list(tensor.shape).index(traced)
+    one = np.take(array, [0], axis)
+    if (array == one).all():
+        tensor.shape = np.array(one.shape, np.int32)
+        _replace(model, tensor, one)
+
+
+def _replace(model: Any, tensor: Any, values: Any) -> None:
+    """Give a tensor a buffer of its own: others may share the one it had."""
+    from copy import copy
+
+    import numpy as np
+
+    buffer = copy(model.buffers[tensor.buffer])
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor.buffer = len(model.buffers) - 1
+
+
+def _reshape(tensor: Any, traced: int, smallest: int) -> None:
+    import numpy as np
+
+    if tensor.shape is None or not len(tensor.shape):
+        return
+    shape = np.asarray(tensor.shape)
+    batched = (shape > 0) & (shape % traced == 0)
+    if batched.any():
+        tensor.shape = np.where(batched, shape // traced * smallest, shape).astype(np.int32)
+        tensor.shapeSignature = np.where(batched, -1, shape).astype(np.int32)
