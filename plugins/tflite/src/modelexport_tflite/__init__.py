@@ -4,6 +4,7 @@ export.py       captured program → model.tflite
 lowering.py     the converter, and which operators it takes
 sizes.py        dynamic dims: a batch that is resized, or one signature for each size
 batch.py        makes a file that was converted at one batch size take any
+naming.py       layers named as the model's modules
 flatbuffer.py   the file itself: reading, writing, what is in it
 delegation.py   which operators XNNPACK computes
 session.py      model.tflite → Session
@@ -43,7 +44,7 @@ class ExportOptions:
 
     layout: Literal["nchw", "nhwc"] = option(
         "nchw",
-        "nhwc: inputs of rank 4 are images, and the file takes them with channels last, as cameras do",
+        "nhwc: inputs of rank 4 are images, and the file takes them channels last",
     )
 
 

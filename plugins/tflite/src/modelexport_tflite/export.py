@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelexport.errors import ConversionError, MxError, OptionError
 from modelexport.types import Build, Captured
 
-from . import batch, flatbuffer, lowering, metadata, session, sizes
+from . import batch, flatbuffer, lowering, metadata, naming, session, sizes
 from .flatbuffer import FILE
 
 if TYPE_CHECKING:
@@ -96,12 +96,12 @@ def _converted(captured: Captured, planned: sizes.Plan, path: Path, nhwc: Sequen
         plan = plan() if callable(plan) else plan
         samples = {name: sizes.sample(captured.inputs, at) for name, at in plan.traces().items()}
         lowering.convert(captured, samples, path, nhwc)
-        if plan.batch is None:
-            return plan
         model = flatbuffer.read(path)
-        batch.free(model, plan.traced, plan.batch.sizes[0])
+        naming.rename(model, captured.program)
+        if plan.batch is not None:
+            batch.free(model, plan.traced, plan.batch.sizes[0])
         flatbuffer.write(model, path)
-        if _resizes(captured, plan, path, nhwc):
+        if plan.batch is None or _resizes(captured, plan, path, nhwc):
             return plan
     raise AssertionError("a plan without a batch needs no proof")
 

@@ -45,9 +45,11 @@ def write(model: Any, path: Path) -> None:
         def CreateNumpyVector(self, x: Any) -> Any:
             return self.CreateByteVector(x.tobytes()) if x.dtype.itemsize == 1 else super().CreateNumpyVector(x)
 
+        head: int
+
         def CreateByteVector(self, x: Any) -> Any:
             self.StartVector(1, len(x), 16)
-            place = self.head - len(x)
+            place: int = self.head - len(x)
             self.Bytes[place : place + len(x)] = x
             self.head = place
             return self.EndVector()

@@ -161,16 +161,55 @@ def _chooser(
     inputs: Sequence[TensorSpec], dims: Sequence[str], runners: Mapping[tuple[int, ...], Runner]
 ) -> Invoke:
     """Picks the signature by the sizes of the inputs' listed dims."""
-    places = [
-        next((s.name, axis) for s in inputs for axis, d in enumerate(s.shape) if getattr(d, "name", "") == name)
-        for name in dims
-    ]
+    places = _places(inputs, dims)
 
     def invoke(arrays: Arrays) -> Arrays:
         sizes = tuple(arrays[name].shape[axis] for name, axis in places)
         return runners[sizes](arrays)
 
     return invoke
+
+
+def _places(inputs: Sequence[TensorSpec], dims: Sequence[str]) -> list[tuple[str, int]]:
+    """Where to read the size of each dim: an input, and its axis."""
+    return [
+        next((s.name, axis) for s in inputs for axis, d in enumerate(s.shape) if getattr(d, "name", "") == name)
+        for name in dims
+    ]
+
+
+def writer(artifact: Artifact) -> Callable[[Mapping[str, Array]], tuple[str, Arrays]]:
+    """A function from a session's inputs to the signature they go to, and what the file is given for them."""
+    interpreter = load(artifact.entry_path, delegate="none")
+    taken = _slots(_details(interpreter)[0], [spec.name for spec in artifact.inputs])
+    write = _writer(artifact.inputs, taken, artifact.details.get("nhwc", ()))
+    listed: Mapping[str, Mapping[str, int]] = artifact.details.get("signatures", {})
+    keys = {tuple(sizes.values()): key for key, sizes in listed.items()}
+    places = _places(artifact.inputs, list(next(iter(listed.values()), ())))
+    default = next(iter(interpreter.get_signature_list()), "serving_default")
+
+    def written(arrays: Mapping[str, Array]) -> tuple[str, Arrays]:
+        sizes = tuple(arrays[name].shape[axis] for name, axis in places)
+        return keys.get(sizes, default), write(arrays)
+
+    return written
+
+
+def _writer(
+    inputs: Sequence[TensorSpec], taken: Mapping[str, Slot], nhwc: Sequence[str]
+) -> Callable[[Mapping[str, Array]], Arrays]:
+    import numpy as np
+
+    def write(arrays: Mapping[str, Array]) -> Arrays:
+        written = {}
+        for spec in inputs:
+            array = arrays[spec.name]
+            if spec.name in nhwc:
+                array = array.transpose(0, 2, 3, 1)
+            written[spec.name] = np.ascontiguousarray(_given(spec, array, taken[spec.name]))
+        return written
+
+    return write
 
 
 def _caller(
@@ -182,15 +221,10 @@ def _caller(
     nhwc: Sequence[str],
 ) -> Callable[[Mapping[str, Array]], Arrays]:
     """The call of a Session: the declared dtypes and layout outside, the file's inside."""
-    import numpy as np
+    write = _writer(inputs, taken, nhwc)
 
     def call(arrays: Mapping[str, Array]) -> Arrays:
-        written = {}
-        for spec in inputs:
-            array = arrays[spec.name]
-            if spec.name in nhwc:
-                array = array.transpose(0, 2, 3, 1)
-            written[spec.name] = np.ascontiguousarray(_given(spec, array, taken[spec.name]))
+        written = write(arrays)
         try:
             found = invoke(written)
         except (ValueError, RuntimeError, TypeError) as error:

@@ -1,0 +1,367 @@
+"""Smaller and faster copies of a `.tflite` file, by ai-edge-quantizer, from the file itself."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelexport import golden
+from modelexport.errors import ConversionError, MxError, OptionError, is_disk_error
+from modelexport.plugins import first_line
+from modelexport.quantization import Layer, Report, Trial
+from modelexport.types import Artifact, Build
+
+from . import export, flatbuffer, metadata, naming, session
+from .flatbuffer import FILE
+from .terminal import quiet
+
+if TYPE_CHECKING:
+    from modelexport.accuracy import Goal
+    from modelexport.calibration import Calibration
+    from modelexport.types import Arrays
+
+    from . import QuantizeOptions
+
+#: samples that ranges are taken from, at most
+_SAMPLES = 256
+
+#: shares of the operators that a search leaves in float32, one after another
+_SHARES = (0.0, 0.03, 0.08, 0.15, 0.3, 0.5, 0.8)
+
+_CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every attempt at one artifact needs: the float file, what was asked, and calibrated ranges."""
+
+    artifact: Artifact
+    model: Any
+    mode: str
+    options: QuantizeOptions
+    ranges: Any = None
+
+    @property
+    def precision(self) -> str:
+        return "float16" if self.mode == "float16" else "int8" if self.bits == 8 else "int4"
+
+    @property
+    def bits(self) -> int:
+        return 8 if self.mode == "static" else self.options.bits
+
+
+def quantize(
+    artifact: Artifact,
+    out: Path,
+    options: QuantizeOptions,
+    calibration: Calibration | None,
+    goal: Goal | None,
+) -> Build:
+    """Write a copy of the artifact in fewer bits into `out`.
+
+    With a goal that allows a drop only so large, what suffers most stays in float32 until the goal holds. Raises
+    OptionError for what can't be asked, ConversionError where nothing can be quantized or the quantizer fails.
+    """
+    model = flatbuffer.read(artifact.entry_path)
+    if artifact.precision != "float32":
+        raise OptionError(f"{artifact.path} is {artifact.precision} already", "quantize the float32 artifact")
+    mode = _mode(model, options, calibration)
+    work = Work(artifact, model, mode, options)
+    if mode == "static":
+        work = replace(work, ranges=_calibrated(artifact, calibration))
+    excluded = _excluded(model, options.exclude)
+    left, trials = _search(work, out, excluded, goal)
+    details, layers = _described(work, out / FILE, excluded, left)
+    report = Report(
+        mode,
+        {"bits": work.bits, "io": options.io} if mode != "float16" else {},
+        layers,
+        trials,
+        _warnings(mode, calibration, left),
+        calibrated=mode == "static" and calibration is not None,
+    )
+    return Build(
+        FILE,
+        ("ai-edge-quantizer", "ai-edge-litert"),
+        work.precision,
+        {**details, "quantization": report.to_json()},
+    )
+
+
+def _mode(model: Any, options: QuantizeOptions, calibration: Calibration | None) -> str:
+    if options.io == "integer" and options.mode not in ("static", "auto"):
+        raise OptionError("-k io=integer goes with static quantization only", "give -k mode=static")
+    if options.mode != "auto":
+        return options.mode
+    convolutional = not _CONVOLUTIONS.isdisjoint(flatbuffer.operators(model, 0))
+    return "static" if convolutional and calibration is not None else "dynamic"
+
+
+def _warnings(mode: str, calibration: Calibration | None, left: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    if mode == "static" and calibration is None:
+        found.append("ranges were taken from golden cases, random inputs: give --calibration")
+    if left:
+        found.append(f"{len(left)} operators stayed in float32 to keep the accuracy asked for")
+    return tuple(found)
+
+
+def _excluded(model: Any, patterns: Sequence[str]) -> tuple[str, ...]:
+    names = list(_operators(model))
+    found = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise OptionError(
+                f"-k exclude={pattern} matches no layer", f"layers: {', '.join(list(naming.layers(model))[:12])}"
+            )
+    return tuple(found)
+
+
+def _operators(model: Any) -> dict[str, Any]:
+    """Operator of the first signature by the name of what it writes."""
+    graph = model.subgraphs[0]
+    return {graph.tensors[op.outputs[0]].name.decode(): op for op in graph.operators if len(op.outputs)}
+
+
+# --------------------------------------------------------------------------------------- one attempt
+
+
+def _quantized(work: Work, path: Path, left: Iterable[str]) -> None:
+    """Write the file with everything quantized that can be, but for the operators `left`."""
+    with quiet():
+        from ai_edge_quantizer import quantizer
+        from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
+
+        try:
+            made = quantizer.Quantizer(str(work.artifact.entry_path))
+            _recipe(made, work)
+            for name in left:
+                scope = rf"(^|;){re.escape(name)};"
+                made.update_quantization_recipe(
+                    scope, TFLOperationName.ALL_SUPPORTED, None, AlgorithmName.NO_QUANTIZE
+                )
+            result = made.quantize(work.ranges, enable_progress_report=False)
+        except Exception as error:
+            if is_disk_error(error):
+                raise
+            raise ConversionError(
+                f"ai-edge-quantizer can't quantize the model: {type(error).__name__}: {first_line(error)}",
+                "leave layers out with -k exclude=…, or try another -k mode=; --debug shows the trace",
+            ) from error
+    path.write_bytes(result.quantized_model)
+    metadata.carry(work.artifact.entry_path, path)
+
+
+def _recipe(made: Any, work: Work) -> None:
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
+
+    every = TFLOperationName.ALL_SUPPORTED
+    if work.mode == "dynamic":
+        made.add_dynamic_config(".*", every, work.options.bits)
+    elif work.mode == "weight-only":
+        made.add_weight_only_config(".*", every, work.options.bits)
+    elif work.mode == "float16":
+        half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+        config = qtyping.OpQuantizationConfig(
+            weight_tensor_config=half,
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+        )
+        made.update_quantization_recipe(".*", every, config, AlgorithmName.FLOAT_CASTING)
+    else:
+        made.add_static_config(".*", every, 8, 8)
+        if work.options.io == "float":
+            for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+                made.update_quantization_recipe(".*", end, None, AlgorithmName.NO_QUANTIZE)
+
+
+def _calibrated(artifact: Artifact, calibration: Calibration | None) -> Any:
+    """Ranges of every activation over the samples, by tensor."""
+    samples: Iterable[Arrays] = calibration or [case.inputs for case in golden.load(artifact.golden).cases]
+    written = session.writer(artifact)
+    by_signature: dict[str, list[Arrays]] = {}
+    for sample in itertools.islice(samples, _SAMPLES):
+        key, arrays = written(sample)
+        by_signature.setdefault(key, []).append(arrays)
+    with quiet():
+        from ai_edge_quantizer import quantizer, recipe
+
+        made = quantizer.Quantizer(str(artifact.entry_path), recipe.static_wi8_ai8())
+        try:
+            return made.calibrate(by_signature, num_threads=1)
+        except Exception as error:
+            raise ConversionError(
+                f"calibration failed: {type(error).__name__}: {first_line(error)}", "--debug shows the trace"
+            ) from error
+
+
+# --------------------------------------------------------------------------------------- keeping a goal
+
+
+def _search(
+    work: Work, out: Path, excluded: Sequence[str], goal: Goal | None
+) -> tuple[tuple[str, ...], tuple[Trial, ...]]:
+    """Write the copy; with a goal to hold, leave more and more of the most fragile operators in float32.
+
+    Returns what was left besides `excluded`, and what was tried.
+    """
+    path = out / FILE
+    _quantized(work, path, excluded)
+    if goal is None or goal.max_drop is None:
+        return (), ()
+    ranked = [name for name in _fragile(work, goal) if name not in excluded]
+    trials: list[Trial] = []
+    best: tuple[float, int] | None = None
+    for count in dict.fromkeys(round(share * len(ranked)) for share in _SHARES):
+        left = tuple(ranked[:count])
+        _quantized(work, path, (*excluded, *left))
+        drop = _drop(work, path, goal)
+        holds = goal.holds(drop)
+        what = f"{work.mode}, {count} operators in float32" if count else work.mode
+        size = path.stat().st_size
+        trials.append(Trial(what, drop, left, size=size, verdict="kept" if holds else "drops too much"))
+        if holds:
+            return left, tuple(trials)
+        best = min((drop, count), best or (drop, count))
+    assert best is not None
+    left = tuple(ranked[: best[1]])
+    _quantized(work, path, (*excluded, *left))
+    return left, tuple(trials)
+
+
+def _drop(work: Work, path: Path, goal: Goal) -> float:
+    from . import RunOptions
+
+    copy = replace(work.artifact, path=path.parent, entry=path.name)
+    try:
+        with session.open_artifact(copy, RunOptions()) as opened:
+            return goal.drop(opened)
+    except MxError:
+        return 1.0  # a copy that doesn't run drops everything
+
+
+def _fragile(work: Work, goal: Goal) -> list[str]:
+    """Operators, those first that lose most to 8 bits: by what rounding leaves of weights and activations."""
+    noise: dict[str, float] = {}
+    activations = _activations(work, goal) if work.mode == "static" else {}
+    layers = naming.layers(work.model)
+    graph = work.model.subgraphs[0]
+    for name, operator in _operators(work.model).items():
+        tensors = [graph.tensors[i].name.decode() for i in (*operator.inputs, *operator.outputs) if i >= 0]
+        losses = [activations[tensor] for tensor in tensors if tensor in activations]
+        if name in layers and work.mode != "static":
+            losses.append(_weight_noise(layers[name][1], work.bits))
+        if losses:
+            noise[name] = max(losses)
+    return sorted(noise, key=lambda name: -noise[name])
+
+
+def _activations(work: Work, goal: Goal) -> dict[str, float]:
+    """Tensor → noise power over signal power after rounding to 8 bits of its calibrated range."""
+    import numpy as np
+
+    with quiet():
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(str(work.artifact.entry_path), experimental_preserve_all_tensors=True)
+    key, arrays = session.writer(work.artifact)(goal.samples[0])
+    runner = interpreter.get_signature_runner(key)
+    runner(**arrays)
+    found = {}
+    for detail in interpreter.get_tensor_details(runner._subgraph_index):
+        seen = work.ranges.get(detail["name"])
+        if seen is None or "min" not in seen or detail["dtype"] is not np.float32:
+            continue
+        values = np.asarray(interpreter.get_tensor(detail["index"], runner._subgraph_index), np.float64)
+        low, high = min(float(np.min(seen["min"])), 0.0), max(float(np.max(seen["max"])), 0.0)
+        step = max((high - low) / 255, 1e-30)
+        rounded = np.rint(np.clip(values, low, high) / step) * step
+        found[detail["name"]] = float(((rounded - values) ** 2).sum() / max((values**2).sum(), 1e-30))
+    return found
+
+
+def _weight_noise(values: Any, bits: int) -> float:
+    import numpy as np
+
+    step = max(float(np.abs(values).max()) / (2 ** (bits - 1) - 1), 1e-30)
+    noise = ((np.rint(values / step) * step - values) ** 2).sum()
+    return float(noise / max((values**2).sum(), 1e-30))
+
+
+# --------------------------------------------------------------------------------------- the account
+
+
+def _described(
+    work: Work, path: Path, excluded: Sequence[str], left: Sequence[str]
+) -> tuple[dict[str, Any], tuple[Layer, ...]]:
+    """Details of the finished file, and what became of each layer. Raises ConversionError if nothing did."""
+    made = flatbuffer.read(path)
+    kept = ("signatures", "resized", "nhwc", "processing")
+    carried = {key: work.artifact.details[key] for key in kept if key in work.artifact.details}
+    details = {**export.describe(path, made), **carried, "io": work.options.io}
+    precisions = _precisions(made)
+    layers = []
+    for name, (kind, values) in naming.layers(work.model).items():
+        precision = precisions.get(name, "float32")
+        note = "excluded" if name in excluded else "left: it loses most" if name in left else ""
+        if precision == "float32" and not note:
+            note = "ai-edge-quantizer has no such form of this operator"
+        saved = 0 if precision == "float32" else int(values.nbytes * (1 - _bits(precision) / 32))
+        span = (float(values.min()), float(values.max())) if values.size else None
+        layers.append(Layer(name, kind, precision, span, _range(work, name), bytes_saved=saved, note=note))
+    if not precisions:
+        raise ConversionError(
+            f"nothing of the model can be quantized in mode {work.mode}", "try another -k mode=, or exclude less"
+        )
+    return details, tuple(layers)
+
+
+def _bits(precision: str) -> int:
+    return 16 if "float16" in precision else 4 if "int4" in precision else 8
+
+
+def _range(work: Work, name: str) -> tuple[float, float] | None:
+    import numpy as np
+
+    operator = _operators(work.model).get(name)
+    if work.ranges is None or operator is None:
+        return None
+    tensor = work.model.subgraphs[0].tensors[operator.inputs[0]].name.decode()
+    seen = work.ranges.get(tensor)
+    return None if not seen or "min" not in seen else (float(np.min(seen["min"])), float(np.max(seen["max"])))
+
+
+def _precisions(model: Any) -> Mapping[str, str]:
+    """Operator → what it computes in, for those of the first signature that hold or take fewer bits."""
+    graph = model.subgraphs[0]
+    restored = {
+        op.outputs[0]: op.inputs[0]
+        for op in graph.operators
+        if flatbuffer.operator_name(model, op) == "DEQUANTIZE"
+    }
+    found = {}
+    for operator in graph.operators:
+        if flatbuffer.operator_name(model, operator) in ("DEQUANTIZE", "QUANTIZE"):
+            continue
+        constants: set[str] = set()
+        computed: set[str] = set()
+        for index in (i for i in operator.inputs if i >= 0):
+            tensor = graph.tensors[restored.get(index, index)]
+            data = model.buffers[tensor.buffer].data
+            kind = flatbuffer.dtype(tensor)
+            if kind in ("int8", "int4", "float16"):
+                (constants if data is not None and len(data) else computed).add(kind)
+        name = graph.tensors[operator.outputs[0]].name.decode()
+        for end in ("_dequant", "_quantized"):
+            name = name.removesuffix(end)
+        if computed:
+            found[name] = "int8"
+        elif constants:
+            found[name] = f"{min(constants)} weights"
+    return found
