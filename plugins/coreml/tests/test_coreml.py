@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import modelexport as mx
@@ -12,20 +13,43 @@ import pytest
 ct = pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from modelexport import api, golden, quantization  # noqa: E402
+from modelexport import api, golden, options, parity, pipeline, quantization, worker  # noqa: E402
+from modelexport import source as sources  # noqa: E402
 from modelexport.errors import ConversionError, InputError, MxError, OptionError, ParityError  # noqa: E402
-from modelexport_coreml import package  # noqa: E402
+from modelexport.types import LoadOptions  # noqa: E402
+from modelexport_coreml import ExportOptions, package  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+GATES = []
 
-def export(module, folder, *inputs, outputs=(), processing=None, **options):
+
+@pytest.fixture(scope="module", autouse=True)
+def gate():
+    """One fresh process for every gate of this file: each of its own would import coremltools for seconds."""
+    with worker.start("verifying coreml") as child:
+        GATES.append(child)
+        yield
+    GATES.clear()
+
+
+def export(module, folder, *inputs, outputs=(), processing=None, **chosen):
+    """As `mx.export`, with the file's own process for the gate."""
     torch.manual_seed(0)
     source = mx.Source(module.eval(), inputs=inputs, outputs=outputs, name="net", processing=processing or {})
-    (artifact,) = mx.export(
-        source, ["coreml"], folder, options={k.replace("_", "-"): v for k, v in options.items()}
+    job = pipeline.prepare(sources.resolve(source, LoadOptions()))
+    made = {"coreml": options.build(ExportOptions, chosen, "coreml")}
+    formats = pipeline.chain("coreml", job.source.format)
+    return pipeline.make(job, formats, folder / "net.coreml", made, pipeline.Gate(child=GATES[0]))
+
+
+def quantize(artifact, folder, calibration=None, **chosen):
+    """As `mx.quantize`, with the file's own process for the gate."""
+    chosen = {key.replace("_", "-"): str(value) for key, value in chosen.items()}
+    made = api.quantize(
+        artifact.path, folder / "small.coreml", options=chosen, calibration=calibration, verify=False
     )
-    return artifact
+    return replace(made, parity=parity.verify(made, child=GATES[0]))
 
 
 def spec_of(artifact):
@@ -75,8 +99,19 @@ IDS = ("ids:int64[batch=1..8,seq=1..32]=0..49", "mask:int64[batch=1..8,seq=1..32
 # --------------------------------------------------------------------------------------- nets
 
 
-def test_a_cnn_with_a_dynamic_batch(tmp_path):
-    artifact = export(Small(), tmp_path, "x:float32[batch=1..8,3,17,16]", outputs=("logits",))
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    return export(Small(), folder, "x:float32[batch=1..8,3,17,16]", outputs=("logits",))
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    return export(nn.Linear(64, 64), tmp_path_factory.mktemp("line"), "x:float32[batch,64]", bound=32)
+
+
+def test_a_cnn_with_a_dynamic_batch(small):
+    artifact = small
     assert artifact.parity.verified is True
     assert worst(artifact) < 1e-5
     assert artifact.details["operators"]["conv"] == 3
@@ -108,19 +143,18 @@ def test_recurrence(kind, both, tmp_path):
         def forward(self, x):
             return self.cell(x)[0]
 
-    artifact = export(Net(), tmp_path, "x:float32[batch=1..4,5,4]")
+    artifact = export(Net(), tmp_path, "x:float32[batch=1..4,3,4]")
     assert artifact.parity.verified is True
     assert worst(artifact) < 1e-5
     assert artifact.details["operators"].get("lstm", 0) == (2 if kind is nn.LSTM else 0)
 
 
-def test_float16_is_computed_in_float16_storage(tmp_path):
+def test_float16_is_computed_in_float16_storage(small, tmp_path):
     artifact = export(Small(), tmp_path, "x:float32[2,3,17,16]", compute_precision="float16")
     assert artifact.precision == "float16"
     assert artifact.parity.verified is True
     assert 1e-6 < worst(artifact) < 5e-3
-    wide = export(Small(), tmp_path / "wide", "x:float32[2,3,17,16]")
-    assert artifact.details["weights"]["bytes"] < 0.55 * wide.details["weights"]["bytes"]
+    assert artifact.details["weights"]["bytes"] < 0.55 * small.details["weights"]["bytes"]
 
 
 def test_what_the_converter_lacks_is_written_with_what_it_has(tmp_path):
@@ -157,9 +191,8 @@ def test_a_model_with_a_state_keeps_it(tmp_path):
     np.testing.assert_allclose(second[name], np.full((2, 3), 5.0))
 
 
-def test_the_manifest_says_who_computed(tmp_path):
-    artifact = export(Small(), tmp_path, "x:float32[1,3,17,16]")
-    with api.run(artifact.path) as session:
+def test_the_session_says_who_computes(small):
+    with api.run(small.path) as session:
         assert ("interpreter" in session.details["computed_by"]) == (os.uname().sysname != "Darwin")
 
 
@@ -193,15 +226,14 @@ def test_names_are_kept_and_made_identifiers(tmp_path):
     np.testing.assert_array_equal(found["up.sum"], 1 + np.eye(2, 3))
 
 
-def test_dims_are_ranges_and_the_session_refuses_others(tmp_path):
-    artifact = export(nn.Linear(4, 2), tmp_path, "x:float32[batch,4]", bound=64)
-    ranges = spec_of(artifact).description.input[0].type.multiArrayType.shapeRange.sizeRanges
-    assert [(r.lowerBound, r.upperBound) for r in ranges] == [(1, 64), (4, 4)]
-    assert any("batch has no upper bound" in note for note in artifact.details["notes"])
-    with api.run(artifact.path) as session:
-        assert next(iter(session({"x": np.zeros((64, 4), np.float32)}).values())).shape == (64, 2)
-        with pytest.raises(InputError, match=r"\[65, 4\] is outside"):
-            session({"x": np.zeros((65, 4), np.float32)})
+def test_dims_are_ranges_and_the_session_refuses_others(line):
+    ranges = spec_of(line).description.input[0].type.multiArrayType.shapeRange.sizeRanges
+    assert [(r.lowerBound, r.upperBound) for r in ranges] == [(1, 32), (64, 64)]
+    assert any("batch has no upper bound" in note for note in line.details["notes"])
+    with api.run(line.path) as session:
+        assert next(iter(session({"x": np.zeros((32, 64), np.float32)}).values())).shape == (32, 64)
+        with pytest.raises(InputError, match=r"\[33, 64\] is outside"):
+            session({"x": np.zeros((33, 64), np.float32)})
 
 
 def test_shapes_can_be_listed(tmp_path):
@@ -294,36 +326,105 @@ def test_what_core_ml_has_no_type_for_is_refused(tmp_path):
         export(nn.ReLU(), tmp_path, "x:float32[]")
 
 
-def test_a_damaged_package_is_an_error_and_no_crash(tmp_path):
-    artifact = export(nn.Linear(4, 2), tmp_path, "x:float32[2,4]")
-    shutil.rmtree(artifact.entry_path / "Data")
+def test_a_damaged_package_is_an_error_and_no_crash(line, tmp_path):
+    damaged = Path(shutil.copytree(line.path, tmp_path / "damaged.coreml"))
+    shutil.rmtree(damaged / line.entry / "Data")
     with pytest.raises(MxError):
-        api.run(artifact.path)
+        api.run(damaged)
 
 
-def test_a_wrong_weight_is_caught(tmp_path):
+def blob(folder):
+    (path,) = Path(folder).glob("**/weights/weight.bin")
+    return path
+
+
+def test_a_wrong_weight_is_caught(line, tmp_path):
     """The gate reads the file: one weight changed there, and the artifact verifies no more."""
-    from modelexport import parity
-
-    artifact = export(nn.Linear(64, 64), tmp_path, "x:float32[2,64]")
-    (weights,) = (artifact.entry_path / "Data" / "com.apple.CoreML" / "weights").glob("*.bin")
-    data = bytearray(weights.read_bytes())
+    artifact = replace(line, path=Path(shutil.copytree(line.path, tmp_path / "damaged.coreml")))
+    data = bytearray(blob(artifact.path).read_bytes())
     middle = len(data) // 2 // 4 * 4
     data[middle : middle + 4] = np.float32(5).tobytes()
-    weights.write_bytes(bytes(data))
-    assert parity.verify(artifact).verified is False
+    blob(artifact.path).write_bytes(bytes(data))
+    assert parity.verify(artifact, child=GATES[0]).verified is False
 
 
-def test_an_operator_the_interpreter_lacks_leaves_the_structure(tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_bit_that_flips_while_the_package_is_written_is_caught(precision, tmp_path, monkeypatch):
+    """The last bit of one weight is nothing that a budget sees; and a folded weight is none of the model's."""
+    saved = ct.models.MLModel.save
+
+    def save_with_a_flip(model, path):
+        saved(model, path)
+        data = bytearray(blob(path).read_bytes())
+        last = max(index for index, byte in enumerate(data) if byte)  # the lowest byte of a value, or its next
+        data[last - 9] ^= 1
+        blob(path).write_bytes(bytes(data))
+
+    monkeypatch.setattr(ct.models.MLModel, "save", save_with_a_flip)
+    with pytest.raises(ConversionError, match=r"1 of 9 constants in the file are not those that were converted"):
+        export(Small(), tmp_path, "x:float32[1,3,17,16]", compute_precision=precision)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parameter_that_the_converter_changes_is_caught(tmp_path):
+    """A constant that bears a parameter's name is that parameter: here the model's is another one by then."""
+    from modelexport.types import Captured, TensorSpec
+    from modelexport_coreml import mx_export
+
+    program = torch.export.export(nn.Embedding(8, 4), (torch.zeros(1, 2, dtype=torch.int64),))
+    specs = (TensorSpec.parse("input:int64[1,2]=0..7"),), (TensorSpec.parse("rows:float32[1,2,4]"),)
+    captured = Captured(program, *specs)
+    build = mx_export(captured, tmp_path, ExportOptions())
+    assert build.details["weights"]["share"] == 1
+    path = tmp_path / build.entry
+    written, names = package.load_program(path), {"input": "input", "rows": "rows"}
+    with torch.no_grad():
+        program.state_dict["weight"][3, 1] += 1e-7
+    with pytest.raises(ConversionError, match="'p_weight' in the file is not the model's 'weight'"):
+        package.check(path, written, captured, names, classifier=False)
+
+
+class Grouped(nn.Module):
+    """Attention in which four heads share two: torch.export keeps it whole, the converter does not take it so."""
+
+    def forward(self, q, k):
+        return F.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+
+
+class Projected(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTM(4, 6, proj_size=3, batch_first=True)
+
+    def forward(self, x):
+        return self.cell(x)[0]
+
+
+@pytest.mark.parametrize(
+    ("net", "inputs"),
+    [
+        (Grouped, ("q:float32[batch=1..3,4,5,8]", "k:float32[batch=1..3,2,5,8]")),
+        (Projected, ("x:float32[2,3,4]",)),
+    ],
+)
+def test_what_is_refused_whole_is_taken_apart_and_said(net, inputs, tmp_path):
+    artifact = export(net(), tmp_path, *inputs)
+    assert artifact.parity.verified is True
+    assert worst(artifact) < 1e-5
+    (note,) = artifact.details["notes"]
+    assert note.startswith("attention and recurrence were taken apart: whole, coremltools can't convert the model")
+    assert not {"lstm", "scaled_dot_product_attention"} & set(artifact.details["operators"])
+
+
+def test_an_operator_the_interpreter_lacks_leaves_the_structure(line, monkeypatch):
     from modelexport.errors import CannotRunHere
     from modelexport_coreml.interpreter.registry import OPERATORS
 
-    artifact = export(nn.Sequential(nn.Linear(4, 2), nn.Tanh()), tmp_path, "x:float32[2,4]")
-    monkeypatch.delitem(OPERATORS, "tanh")
+    monkeypatch.delitem(OPERATORS, "linear")
     with pytest.raises(
-        CannotRunHere, match=r"no interpreter for operator tanh; Core ML itself runs on macOS only"
+        CannotRunHere, match=r"no interpreter for operator linear; Core ML itself runs on macOS only"
     ):
-        api.run(artifact.path)
+        api.run(line.path)
 
 
 # --------------------------------------------------------------------------------------- fewer bits
@@ -350,7 +451,7 @@ def wide(tmp_path_factory):
     ],
 )
 def test_weights_in_fewer_bits(options, precision, operator, ratio, wide, tmp_path):
-    result = api.quantize(wide.path, tmp_path / "small.coreml", options=options)
+    result = quantize(wide, tmp_path, **options)
     assert result.precision == precision
     assert result.parity.verified is True
     assert result.details["operators"][operator] == 2  # the last layer is smaller than min-size
@@ -376,7 +477,7 @@ def test_constants_with_infinities_stay_as_they_are(tmp_path):
             return (self.linear(x) + self.mask).softmax(-1)
 
     artifact = export(Masked(), tmp_path, "x:float32[2,64,64]")
-    result = api.quantize(artifact.path, tmp_path / "small.coreml", options={"mode": "palettize", "bits": "4"})
+    result = quantize(artifact, tmp_path, mode="palettize", bits=4)
     assert result.parity.verified is True
     notes = {layer.note for layer in quantization.report_of(result).layers}
     assert "it holds infinities" in notes
@@ -387,6 +488,8 @@ def test_constants_with_infinities_stay_as_they_are(tmp_path):
     [
         ({"mode": "linear", "bits": "6"}, "no 6-bit integers"),
         ({"mode": "prune", "sparsity": "1.5"}, "a sparsity of 1.5"),
+        ({"mode": "activations", "bits": "4"}, "activations have no 4-bit integers"),
+        ({"mode": "activations"}, "in float16"),
         ({"min-size": "0"}, "sizes are 1 or more"),
     ],
 )
@@ -395,16 +498,91 @@ def test_what_can_not_be_quantized_is_refused(options, said, wide, tmp_path):
         api.quantize(wide.path, tmp_path / "small.coreml", options=options)
 
 
-def test_four_bits_need_a_recent_target(tmp_path):
+def test_what_older_systems_take(tmp_path):
     artifact = export(Wide(), tmp_path, "x:float32[2,64]", deployment_target="iOS16")
     with pytest.raises(OptionError, match="4-bit integers need iOS 18"):
-        api.quantize(artifact.path, tmp_path / "small.coreml", options={"bits": "4"})
-    older = api.quantize(artifact.path, tmp_path / "eight.coreml", options={"bits": "8"})
+        quantize(artifact, tmp_path, bits=4)
+    with pytest.raises(OptionError, match="8-bit activations need iOS 17"):
+        quantize(artifact, tmp_path, mode="activations")
+    older = quantize(artifact, tmp_path / "eight", bits=8)
     assert older.details["operators"]["constexpr_affine_dequantize"] == 2
-    table = api.quantize(artifact.path, tmp_path / "six.coreml", options={"mode": "palettize", "bits": "6"})
-    assert table.parity.verified is True
-    sparse = api.quantize(artifact.path, tmp_path / "sparse.coreml", options={"mode": "prune", "sparsity": "0.3"})
-    assert sparse.parity.verified is True
+    assert quantize(artifact, tmp_path / "six", mode="palettize", bits=6).parity.verified is True
+    assert quantize(artifact, tmp_path / "sparse", mode="prune", sparsity=0.3).parity.verified is True
+
+
+class Branches(nn.Module):
+    """A convolution, a pool, a sum of two branches, one of which is scaled beyond half precision, and a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.side = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16, 8)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        x = F.max_pool2d(x + self.side(x).relu(), 2)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def branches(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("branches")
+    return export(Branches(), folder, "x:float32[batch=1..8,3,8,8]=0..1", compute_precision="float16")
+
+
+def test_activations_in_8_bits(branches, tmp_path):
+    """Ranges are those of the calibration data, scales are made of them, and the gate passes the result."""
+    draw = np.random.default_rng(0)
+    images = draw.uniform(0, 1, (64, 3, 8, 8)).astype(np.float32)
+    images[40, 1, 2, 3] = 0.9999  # ranges are over all samples, not those of the last one
+    np.savez(tmp_path / "images.npz", x=images)
+    result = quantize(branches, tmp_path, mode="activations", calibration=tmp_path / "images.npz")
+    assert result.parity.verified is True
+    assert result.precision == "int8"
+    operators = result.details["operators"]
+    assert operators["constexpr_blockwise_shift_scale"] == 1  # of the large convolution; the others are below 2048
+    assert operators["quantize"] >= 6
+    assert operators["dequantize"] >= operators["quantize"]
+    report = quantization.report_of(result)
+    assert report.calibrated
+    assert report.score["score"] > 0.999
+    layers = {layer.kind: layer for layer in report.layers}
+    assert {layer.precision for layer in report.layers} == {"int8"}
+    assert set(layers) == {"conv", "add", "max_pool", "linear"}
+    stem = next(layer for layer in report.layers if layer.activation_range[1] <= 1)
+    assert stem.activation_range[1] > 0.999
+    scales = {
+        float(op.inputs["scale"].val)
+        for op in package.operations(package.load_program(result.entry_path))
+        if op.op_type == "quantize"
+    }
+    assert min(scales) == pytest.approx(stem.activation_range[1] / 127, rel=2e-3)
+
+
+def test_activations_without_data_are_said_to_be_guesses(branches, tmp_path):
+    result = quantize(branches, tmp_path, mode="activations", min_size=1, exclude="max_pool*")
+    report = quantization.report_of(result)
+    assert not report.calibrated
+    assert "generated inputs" in report.warnings[0]
+    kept = {layer.kind: (layer.precision, layer.note) for layer in report.layers if layer.note == "excluded"}
+    assert kept == {"max_pool": ("float16", "excluded")}
+    assert result.details["operators"]["constexpr_blockwise_shift_scale"] == 3
+
+
+def test_activations_beyond_half_precision_are_left(tmp_path):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 64)
+
+        def forward(self, x, far):
+            return (self.layer(x) + torch.where(far > 0.5, -torch.inf, far)).softmax(-1)
+
+    artifact = export(Masked(), tmp_path, "x:float32[2,64]", "far:float32[2,64]=0..1", compute_precision="float16")
+    result = quantize(artifact, tmp_path, mode="activations")
+    assert result.parity.verified is True
+    notes = {layer.kind: layer.note for layer in quantization.report_of(result).layers}
+    assert notes["add"] == "its values are beyond half precision"
 
 
 def test_a_model_that_loses_too_much_fails_the_gate(wide, tmp_path):
@@ -443,24 +621,3 @@ def test_minilm(tmp_path):
     assert artifact.details["weights"]["share"] > 0.999
     sizes = {case.inputs["input_ids"].shape for case in golden.load(artifact.golden).cases}
     assert len(sizes) >= 3
-
-
-@pytest.mark.slow
-def test_a_package_by_others_gives_what_their_onnx_gives():
-    """basic-pitch ships one net in several formats, converted by its authors."""
-    from modelexport_coreml.interpreter import Interpreter
-
-    onnxruntime = pytest.importorskip("onnxruntime")
-    folder = folder_of("basic_pitch").joinpath("saved_models", "icassp_2022")
-    path = folder / "nmp.mlpackage"
-    spec = package.load_spec(path)
-    program = package.load_program(path, spec)
-    seconds = np.arange(43844) / 22050
-    sound = sum(np.sin(2 * np.pi * pitch * seconds) for pitch in (261.63, 329.63, 392.0))
-    x = (sound / 3 * 0.8).astype(np.float32)[None, :, None]
-    found = Interpreter.of(program)({spec.description.input[0].name: x})
-    session = onnxruntime.InferenceSession(str(folder / "nmp.onnx"))
-    wanted = session.run(None, {session.get_inputs()[0].name: x})
-    for array in found.values():
-        gaps = [float(abs(array - want).max()) for want in wanted if want.shape == array.shape]
-        assert min(gaps) < 1e-3

@@ -10,6 +10,7 @@ session.py      model.mlpackage → Session: Core ML's own predictor on macOS, t
 interpreter/    evaluates a saved ML Program operator by operator
 snippet.py      Swift that runs a package
 quantize.py     8-bit and 4-bit weights, palettes, pruning
+activations.py  8-bit activations
 """
 
 from __future__ import annotations
@@ -81,8 +82,10 @@ class RunOptions:
 class QuantizeOptions:
     """Options of `mx quantize` for Core ML artifacts."""
 
-    mode: Literal["linear", "palettize", "prune"] = option(
-        "linear", "linear: integers and scales; palettize: indices into a table; prune: the smallest become zero"
+    mode: Literal["linear", "activations", "palettize", "prune"] = option(
+        "linear",
+        "linear: integers and scales; activations: these in 8 bits too; palettize: indices into a table; "
+        "prune: the smallest become zero",
     )
     bits: Literal[8, 6, 4, 3, 2, 1] = option(8, "bits of a weight; linear takes 8 and 4, palettize all")
     algorithm: Literal["kmeans", "uniform"] = option("kmeans", "how a palette is chosen")
@@ -94,7 +97,10 @@ class QuantizeOptions:
     min_size: int | None = option(
         None, "leave constants with fewer values as they are; 2048, or 1 where no constant is that large"
     )
-    exclude: tuple[str, ...] = option((), "constants to leave as they are, by name; * and ? match")
+    exclude: tuple[str, ...] = option(
+        (),
+        "constants to leave as they are, and operators whose activations are to be left, by name; * and ? match",
+    )
 
 
 @hookimpl
@@ -140,7 +146,7 @@ def mx_quantize(
 ) -> Build:
     from . import quantize
 
-    return quantize.quantize(artifact, out, options)
+    return quantize.quantize(artifact, out, options, calibration)
 
 
 @hookimpl

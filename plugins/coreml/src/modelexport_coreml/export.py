@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import ConversionError, MxError, is_disk_error
+from modelexport.errors import ConversionError, is_disk_error
 from modelexport.plugins import first_line
 from modelexport.types import Build, Captured
 
@@ -37,11 +37,11 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     names = features.identifiers(captured)
     wanted = features.inputs(captured, names, image, listed, options.bound)
     outputs = [names[spec.name] for spec in captured.outputs]
-    model, kept = _converted(captured.program, wanted, outputs, labels, options)
+    model, refused = _converted(captured.program, wanted, outputs, labels, options)
     features.describe(model, options)
     with quiet():
         model.save(str(out / FILE))
-    operators, weights = package.check(out / FILE, captured, names, labels is not None)
+    operators, weights = package.check(out / FILE, model._mil_program, captured, names, labels is not None)
     details: dict[str, Any] = {
         "operators": operators,
         "weights": weights,
@@ -60,7 +60,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
         }
     if labels is not None:
         details["classifier"] = {"labels": len(labels), "output": captured.outputs[0].name}
-    notes = [] if kept else ["attention and recurrence were taken apart: the converter refused them whole"]
+    notes = [f"attention and recurrence were taken apart: whole, {refused}"] if refused else []
     notes += _unbounded(captured, options.bound)
     return Build(FILE, ("torch", "coremltools"), options.compute_precision, {**details, "notes": notes})
 
@@ -72,10 +72,10 @@ def _unbounded(captured: Captured, bound: int) -> list[str]:
 
 def _converted(
     source: Any, wanted: list[Any], outputs: list[str], labels: list[str] | None, options: ExportOptions
-) -> tuple[Any, bool]:
-    """The converted model, and whether attention and recurrence stayed whole.
+) -> tuple[Any, str]:
+    """The converted model, and why attention and recurrence were taken apart, where they were.
 
-    What Core ML has an operator for is given to the converter whole; where it refuses that, taken apart.
+    What Core ML has an operator for is given to the converter whole, and only where it refuses that, taken apart.
     """
     translations.register()
     program = lowering.lowered(source)
@@ -84,14 +84,15 @@ def _converted(
     if missing := lowering.find_unsupported(program):
         raise _unsupported(missing)
     try:
-        return _convert(program, wanted, outputs, labels, options), True
-    except MxError:
+        return _convert(program, wanted, outputs, labels, options), ""
+    except ConversionError as error:
         if not whole:
             raise
+        refused = error.message
     program = lowering.lowered(source, whole=False)
     if missing := lowering.find_unsupported(program):
         raise _unsupported(missing)
-    return _convert(program, wanted, outputs, labels, options), False
+    return _convert(program, wanted, outputs, labels, options), refused
 
 
 def _convert(

@@ -133,12 +133,14 @@ def takes(feature: Any, shape: Sequence[int]) -> bool:
 
 
 def check(
-    path: Path, captured: Captured, names: Mapping[str, str], classifier: bool
+    path: Path, converted: Any, captured: Captured, names: Mapping[str, str], classifier: bool
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Load what was written and compare it with what was asked: names, order, dtypes; count what is in it.
+    """Load what was written and compare it with what was asked: names, order, dtypes, constants; count it.
 
-    Returns the operators, and how much of the model's weights is in the file as it was: convolutions swallow
-    normalizations, so not every weight must be. Raises ConversionError naming the first difference.
+    Every constant must be, bit by bit, that of the `converted` program; and those that bear a parameter's name,
+    the model's own. What the converter computed from weights (convolutions swallow normalizations) has nothing
+    to be compared with here: the gate judges it. Returns the operators, and how much of the model's weights is in
+    the file as it was. Raises ConversionError naming the first difference.
     """
     try:
         spec = load_spec(path)
@@ -150,6 +152,8 @@ def check(
         _same_features("output", list(spec.description.output), captured.outputs, names)
     elif spec.description.predictedFeatureName != LABEL:
         raise ConversionError("coremltools wrote no classifier", "leave out -k labels")
+    _same_constants(program, converted)
+    _same_parameters(program, captured.program)
     return count(program), _weights(program, captured.program)
 
 
@@ -166,6 +170,51 @@ def _same_features(
         dtype, expected = array_type(feature), DTYPES.get(spec.dtype, spec.dtype)
         if dtype not in (expected, "image") and (kind == "input" or dtype not in ("float32", "float16", "int32")):
             raise ConversionError(f"coremltools wrote {kind} {spec.name!r} as {dtype}, {expected} was asked")
+
+
+def _same_constants(program: Any, converted: Any) -> None:
+    """A blob that was cut short, shifted or damaged on its way to the disk ends here."""
+    wanted, found = _constants(converted), Counter(map(_checksum, _constants(program).values()))
+    lost = Counter(map(_checksum, wanted.values())) - found
+    if lost:
+        name = next(name for name, value in wanted.items() if _checksum(value) in lost)
+        raise ConversionError(
+            f"{lost.total()} of {len(wanted)} constants in the file are not those that were converted, such as "
+            f"{name!r}",
+            "the file was damaged as it was written: look at the disk, and export again",
+        )
+
+
+def _same_parameters(program: Any, source: Any) -> None:
+    """The converter calls a constant after a parameter only where it is that one; what it computes is renamed."""
+    import numpy as np
+    from modelexport.torchref import to_numpy
+
+    signature, constants = source.graph_signature, _constants(program)
+    for name, full_name in {**signature.inputs_to_parameters, **signature.inputs_to_buffers}.items():
+        value = source.state_dict.get(full_name)
+        if value is None or not value.is_floating_point():
+            continue
+        wide = to_numpy(value, full_name).astype(np.float32)
+        for written, wanted in ((name, wide), (f"{name}_to_fp16", _half(wide))):
+            found = constants.get(written)
+            if found is not None and (found.shape != wanted.shape or found.tobytes() != wanted.tobytes()):
+                raise ConversionError(
+                    f"the constant {written!r} in the file is not the model's {full_name!r}",
+                    "this is a defect of coremltools: please report it",
+                )
+
+
+def _constants(program: Any) -> dict[str, Any]:
+    """The arrays of floats among a program's constants."""
+    import numpy as np
+
+    constants = {op.name: op.outputs[0].val for op in operations(program) if op.op_type == "const"}
+    return {
+        name: value
+        for name, value in constants.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    }
 
 
 def count(program: Any) -> dict[str, int]:
@@ -191,8 +240,7 @@ def _weights(program: Any, source: Any) -> dict[str, Any]:
     import numpy as np
     from modelexport.torchref import to_numpy
 
-    constants = [op.outputs[0].val for op in operations(program) if op.op_type == "const"]
-    arrays = [value for value in constants if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+    arrays = list(_constants(program).values())
     written = {_checksum(array) for array in arrays}
     weights = [to_numpy(value, name).astype(np.float32) for name, value in source.state_dict.items()
                if value.is_floating_point() and value.numel() > 1]  # fmt: skip

@@ -1,7 +1,4 @@
-"""Weights in fewer bits: integers and scales, palettes, pruning, by coremltools.optimize.
-
-Activations stay as they are: coremltools calibrates them on macOS only, through predictions.
-"""
+"""Weights in fewer bits, by coremltools.optimize: integers, palettes, pruning; and 8-bit activations."""
 
 from __future__ import annotations
 
@@ -12,19 +9,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport import golden
 from modelexport.errors import ConversionError, OptionError, is_disk_error
 from modelexport.plugins import first_line
 from modelexport.quantization import Layer, Report
 from modelexport.types import Artifact, Build
 
-from . import package
+from . import activations, package
 from .package import FILE, quiet
 
 if TYPE_CHECKING:
+    from modelexport.calibration import Calibration
+    from modelexport.types import Arrays
+
     from . import QuantizeOptions
 
 #: the specification that knows 4-bit integers and blocks: iOS 18, macOS 15
 _IOS18 = 9
+
+#: the one that knows operators that quantize: iOS 17, macOS 14
+_IOS17 = 8
+
+#: rows of calibration data at a time
+_ROWS = 32
 
 #: values from which a constant is worth compressing
 _LARGE = 2048
@@ -38,10 +45,21 @@ class Weight:
     values: Any
     kind: str
     kept: str = ""
+    reader: str = ""
 
 
-def quantize(artifact: Artifact, out: Path, options: QuantizeOptions) -> Build:
-    """Write a copy of the artifact with compressed weights into `out`.
+@dataclass(frozen=True)
+class Activation:
+    """An operator that could compute with 8-bit activations: the range of its input, and why it does not."""
+
+    name: str
+    kind: str
+    range: tuple[float, float] | None = None
+    kept: str = ""
+
+
+def quantize(artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None) -> Build:
+    """Write a copy of the artifact with compressed weights, and 8-bit activations where asked, into `out`.
 
     Constants with infinities (masks) stay as they are, since no scale or palette holds them. Raises OptionError
     for what can't be asked, ConversionError where coremltools fails or nothing is left to compress.
@@ -51,10 +69,11 @@ def quantize(artifact: Artifact, out: Path, options: QuantizeOptions) -> Build:
         import coremltools as ct
 
         model = ct.models.MLModel(str(artifact.entry_path), skip_model_load=True)
-        if options.mode == "linear" and options.bits == 4 and model.get_spec().specificationVersion < _IOS18:
-            raise OptionError(
-                "4-bit integers need iOS 18", "export with -k deployment-target=iOS18, or use -k mode=palettize"
-            )
+    _check_system(model.get_spec().specificationVersion, artifact, options)
+    computed: list[Activation] = []
+    if options.mode == "activations":
+        model, computed = _with_activations(model, artifact, options, calibration)
+    with quiet():
         size = _size(model, options)
         weights = list(_weights(model, size, options))
         if all(weight.kept for weight in weights):
@@ -63,10 +82,43 @@ def quantize(artifact: Artifact, out: Path, options: QuantizeOptions) -> Build:
                 "give a smaller -k min-size=, and exclude less",
             )
         _compressed(model, weights, size, options).save(str(out / FILE))
-    return _build(artifact, out, weights, options)
+    return _build(artifact, out, weights, computed, options, bool(computed) and calibration is not None)
+
+
+_UNCALIBRATED = (
+    "the ranges of activations come from the gate's generated inputs: give real ones with --calibration"
+)
+
+
+def _with_activations(
+    model: Any, artifact: Artifact, options: QuantizeOptions, calibration: Calibration | None
+) -> tuple[Any, list[Activation]]:
+    """The model with 8-bit activations, and the account of them. Raises ConversionError where there are none."""
+    program = package.load_program(artifact.entry_path)
+    found = activations.ranges(artifact, program, _samples(artifact, calibration))
+    each = list(activations.candidates(program, found, options.exclude))
+    if all(kept for _, kept in each):
+        raise ConversionError(
+            f"the model has no operator whose activations coremltools quantizes: {', '.join(activations.KINDS)}",
+            "use -k mode=linear, for the weights alone",
+        )
+    with quiet():
+        try:
+            made = activations.quantized(model, found, [op.name for op, kept in each if kept])
+        except Exception as error:
+            raise _failed(error, "quantize the activations") from error
+    return made, [Activation(op.name, op.op_type, found.get(op.inputs["x"].name), kept) for op, kept in each]
+
+
+def _samples(artifact: Artifact, calibration: Calibration | None) -> Iterator[Arrays]:
+    if calibration is not None:
+        return calibration.batches(_ROWS)
+    return (case.inputs for case in golden.load(artifact.golden).cases)
 
 
 def _check(options: QuantizeOptions) -> None:
+    if options.mode == "activations" and options.bits != 8:
+        raise OptionError(f"activations have no {options.bits}-bit integers", "give -k bits=8")
     if options.mode == "linear" and options.bits not in (8, 4):
         raise OptionError(f"linear quantization has no {options.bits}-bit integers", "give -k bits=8 or 4")
     if not 0 < options.sparsity < 1:
@@ -78,6 +130,22 @@ def _check(options: QuantizeOptions) -> None:
         raise OptionError(
             "palettes by k-means need scikit-learn",
             "pip install 'modelexport-coreml[quantize]', or -k algorithm=uniform",
+        )
+
+
+def _check_system(version: int, artifact: Artifact, options: QuantizeOptions) -> None:
+    if options.mode == "linear" and options.bits == 4 and version < _IOS18:
+        raise OptionError(
+            "4-bit integers need iOS 18", "export with -k deployment-target=iOS18, or use -k mode=palettize"
+        )
+    if options.mode != "activations":
+        return
+    if version < _IOS17:
+        raise OptionError("8-bit activations need iOS 17", "export with -k deployment-target=iOS17")
+    if artifact.precision != "float16":
+        raise OptionError(
+            "8-bit activations are for what the Neural Engine computes, in float16",
+            "export with -k compute-precision=float16",
         )
 
 
@@ -100,7 +168,9 @@ def _weights(model: Any, size: int, options: QuantizeOptions) -> Iterator[Weight
             kept = "it holds infinities"
         elif any(fnmatch.fnmatchcase(name, pattern) for pattern in options.exclude):
             kept = "excluded"
-        yield Weight(name, found.val, found.child_ops[0].op_type if found.child_ops else "output", kept)
+        reader = found.child_ops[0] if found.child_ops else None
+        kind, name_of_reader = (reader.op_type, reader.name) if reader is not None else ("output", "")
+        yield Weight(name, found.val, kind, kept, name_of_reader)
 
 
 def _compressed(model: Any, weights: Sequence[Weight], size: int, options: QuantizeOptions) -> Any:
@@ -108,7 +178,7 @@ def _compressed(model: Any, weights: Sequence[Weight], size: int, options: Quant
 
     threshold = size - 1
     each: Any
-    if options.mode == "linear":
+    if options.mode in ("linear", "activations"):
         apply, blocks = cto.linear_quantize_weights, options.bits == 4
         each = cto.OpLinearQuantizerConfig(
             mode="linear_symmetric",
@@ -133,12 +203,16 @@ def _compressed(model: Any, weights: Sequence[Weight], size: int, options: Quant
     try:
         return apply(model, config)
     except Exception as error:
-        if is_disk_error(error):
-            raise
-        raise ConversionError(
-            f"coremltools can't compress the weights: {type(error).__name__}: {first_line(error)}",
-            "leave out constants with -k exclude=…, or try another -k mode=; --debug shows the trace",
-        ) from error
+        raise _failed(error, "compress the weights") from error
+
+
+def _failed(error: Exception, doing: str) -> Exception:
+    if is_disk_error(error):
+        return error
+    return ConversionError(
+        f"coremltools can't {doing}: {type(error).__name__}: {first_line(error)}",
+        "leave out constants with -k exclude=…, or try another -k mode=; --debug shows the trace",
+    )
 
 
 def _grouped(model: Any, threshold: int, options: QuantizeOptions) -> Any | None:
@@ -160,10 +234,21 @@ def _grouped(model: Any, threshold: int, options: QuantizeOptions) -> Any | None
 # --------------------------------------------------------------------------------------- account
 
 
-def _build(artifact: Artifact, out: Path, weights: Sequence[Weight], options: QuantizeOptions) -> Build:
+def _build(
+    artifact: Artifact,
+    out: Path,
+    weights: Sequence[Weight],
+    computed: Sequence[Activation],
+    options: QuantizeOptions,
+    calibrated: bool,
+) -> Build:
     program = package.load_program(out / FILE)
     stored = dict(_stored(program))
-    layers = tuple(_layer(weight, stored, options) for weight in weights)
+    inputs = {activation.name: activation for activation in computed}
+    readers = {weight.reader for weight in weights}
+    layers = tuple(_layer(weight, stored, inputs.get(weight.reader), options) for weight in weights) + tuple(
+        _operator(activation) for activation in computed if activation.name not in readers
+    )
     left = [layer for layer in layers if layer.precision.startswith("float")]
     precision = _precision(options)
     settings: dict[str, Any] = (
@@ -171,9 +256,10 @@ def _build(artifact: Artifact, out: Path, weights: Sequence[Weight], options: Qu
     )
     if options.mode == "palettize":
         settings |= {"algorithm": options.algorithm, "group_size": options.group_size}
-    elif options.mode == "linear":
+    elif options.mode in ("linear", "activations"):
         settings["granularity"] = f"blocks of {options.block_size}" if options.bits == 4 else "per channel"
-    report = Report(options.mode, settings, layers)
+    warnings = (_UNCALIBRATED,) if computed and not calibrated else ()
+    report = Report(options.mode, settings, layers, warnings=warnings, calibrated=calibrated)
     notes = [f"{layer.name} stays as it is: {layer.note}" for layer in left[:5]]
     if len(left) > 5:
         notes.append(f"{len(left) - 5} more constants stay as they are: see `mx inspect --quantization`")
@@ -217,7 +303,20 @@ def _bits(var: Any) -> int:
     return int(var.val.size) * int(var.dtype.get_bitwidth() if types.is_int(var.dtype) else var.val.itemsize * 8)
 
 
-def _layer(weight: Weight, stored: Mapping[str, tuple[int, Any]], options: QuantizeOptions) -> Layer:
+def _operator(activation: Activation) -> Layer:
+    """An operator without a weight of its own, such as an addition."""
+    precision = "float16" if activation.kept else "int8"
+    return Layer(
+        activation.name, activation.kind, precision, activation_range=activation.range, note=activation.kept
+    )
+
+
+def _layer(
+    weight: Weight,
+    stored: Mapping[str, tuple[int, Any]],
+    activation: Activation | None,
+    options: QuantizeOptions,
+) -> Layer:
     import numpy as np
 
     finite = weight.values[np.isfinite(weight.values)]
@@ -230,11 +329,16 @@ def _layer(weight: Weight, stored: Mapping[str, tuple[int, Any]], options: Quant
     size, values = found
     saved = max(0, weight.values.nbytes - size)
     note = f"weights at {_sqnr(weight.values, values.numpy()):.1f} dB"
-    return Layer(weight.name, weight.kind, _described(options), span, bytes_saved=saved, note=note)
+    precision, seen = _described(options), None
+    if activation is not None:
+        precision, seen = precision if activation.kept else "int8", activation.range
+        note = f"{note}; activations: {activation.kept}" if activation.kept else note
+    return Layer(weight.name, weight.kind, precision, span, seen, bytes_saved=saved, note=note)
 
 
 def _described(options: QuantizeOptions) -> str:
     return {
+        "activations": "int8 weights",
         "linear": f"int{options.bits} weights",
         "palettize": f"{options.bits}-bit palette",
         "prune": f"{options.sparsity:.0%} zeros",

@@ -45,12 +45,16 @@ _Values = dict[int, Any]
 
 @dataclass
 class Interpreter:
-    """A callable program: arrays by input name in, arrays by output name out. States persist between calls."""
+    """A callable program: arrays by input name in, arrays by output name out. States persist between calls.
+
+    `watch` is told every value that is computed, by the name of its variable.
+    """
 
     function: Any
     constants: _Values
     last_uses: Mapping[int, Sequence[int]]
     states: dict[int, Tensor] = field(default_factory=dict)
+    watch: Callable[[str, Any], None] | None = None
 
     @classmethod
     def of(cls, program: Any) -> Interpreter:
@@ -74,6 +78,8 @@ class Interpreter:
                 else:
                     given = torch.from_numpy(_own(inputs[name]))
                     values[id(var)] = _stored(_wide(given), var)
+                    if self.watch is not None:
+                        self.watch(var.name, values[id(var)])
             self._block(self.function, values)
             return {var.name: _array(values[id(var)], var) for var in self.function.outputs}
 
@@ -101,6 +107,9 @@ class Interpreter:
         else:
             found = _computed(op, given)
         _keep(op, found, values)
+        if self.watch is not None:
+            for var in op.outputs:
+                self.watch(var.name, values[id(var)])
 
     def _loop(self, op: Any, state: Sequence[Tensor], values: _Values) -> list[Any]:
         condition, body = op.blocks

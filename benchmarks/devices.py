@@ -1,0 +1,116 @@
+"""What quantization for devices does to a real net: size and accuracy of FashionNet on 10,000 labelled images.
+
+One section a target; each prints the commands that it gives and what came of them. No device is at hand: accuracy
+is what the runtimes of a desktop compute, and times are left out where they would not be a device's.
+`benchmarks/devices.py coreml` runs one section.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import images
+import modelexport
+import numpy as np
+from modelexport.quantization import Report, report_of
+from quantize import ROOT, Figure, Figures, mx, size_ratio
+
+WORK = ROOT / "build" / "peers" / "devices"
+NET = "benchmarks/images.py:fashion_net"
+SCORE = "benchmarks/images.py:fashion_accuracy"
+SAMPLES = 200
+
+# --------------------------------------------------------------------------------------- what sections share
+
+
+def exported(target: str, name: str, *arguments: str) -> Path:
+    """FashionNet for a target, trained the first time; an artifact that is there is used again."""
+    path = WORK / f"{name}.{target}"
+    if not path.is_dir():
+        mx("export", NET, "-t", target, "-o", WORK, "--name", name, *arguments)
+    return path
+
+
+@cache
+def calibration() -> Path:
+    """Images of the training data, none of which is among those that the result is judged on."""
+    path = WORK / "fashion.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, image=images.fashion("train")[0][:SAMPLES])
+    return path
+
+
+def quantized(plain: Path, kind: str, *arguments: str | Path) -> tuple[Path, Report]:
+    """A copy that is judged on every test image; also where it failed its gate, which the figures then show."""
+    path = plain.with_name(f"{plain.stem}.{kind}{plain.suffix}")
+    done = mx("quantize", plain, "-o", path, *arguments, "--evaluate", SCORE, may_fail=True)
+    failed = path.with_name(f"{path.name}.failed")
+    if done.code and not failed.is_dir():
+        raise SystemExit(done.text)
+    found = failed if done.code else path
+    return found, report_of(modelexport.load(found))
+
+
+def beside(plain: Path, path: Path, report: Report, what: str, smaller: float, lost: float) -> Iterator[Figure]:
+    """Size and accuracy of a copy, and the limits that they should keep."""
+    yield Figure(f"{what}: gate", "passed" if modelexport.load(path).parity.verified else "FAILED")
+    yield Figure(f"{what}: size", size_ratio(path, plain), at_most=smaller)
+    yield Figure(f"{what}: top-1, before", report.score["baseline"])
+    yield Figure(f"{what}: top-1, after", report.score["score"])
+    yield Figure(f"{what}: top-1, lost", report.score["drop"], at_most=lost)
+
+
+# --------------------------------------------------------------------------------------- targets
+
+
+def coreml() -> Figures:
+    """Core ML, interpreted off a Mac: its times are PyTorch's, and say nothing of a device."""
+    wide = exported("coreml", "fashion")
+    yield from beside(wide, *quantized(wide, "int8"), "int8 weights", 0.32, 0.005)
+    four = ["-k", "mode=palettize", "-k", "bits=4"]
+    yield from beside(wide, *quantized(wide, "palette4", *four), "4-bit palettes", 0.25, 0.01)
+    half = exported("coreml", "fashion.half", "-k", "compute-precision=float16")
+    yield Figure("float16: size", size_ratio(half, wide), at_most=0.55)
+    eight = ["-k", "mode=activations", "--calibration", calibration(), "--samples", str(SAMPLES)]
+    path, report = quantized(half, "w8a8", *eight)
+    yield from beside(wide, path, report, "int8 weights and activations", 0.40, 0.005)
+
+
+# --------------------------------------------------------------------------------------- the run
+
+SECTIONS: Mapping[str, Callable[[], Figures]] = {"coreml": coreml}
+PACKAGES = {"coreml": ("modelexport-coreml", "coremltools", "torch")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all by default")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    options = parser.parse_args()
+    if strangers := set(options.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(strangers))}; there are {', '.join(SECTIONS)}")
+    found = {}
+    for name in options.sections or SECTIONS:
+        print(f"\n== {name}: {SECTIONS[name].__doc__}", flush=True)
+        versions = {package: version(package) for package in PACKAGES[name]}
+        print(", ".join(f"{package} {number}" for package, number in versions.items()))
+        figures = []
+        for figure in SECTIONS[name]():
+            figures.append(figure)
+            print(figure, flush=True)
+        found[name] = {"versions": versions, "figures": [asdict(f) | {"kept": f.kept} for f in figures]}
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        report = {"platform": platform.platform(), "sections": found}
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
