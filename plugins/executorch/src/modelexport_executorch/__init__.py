@@ -34,7 +34,9 @@ class ExportOptions:
     backend: tuple[str, ...] = option(
         ("xnnpack",), "who computes, in order of preference: xnnpack, coreml, vulkan, webgpu, native, portable"
     )
-    bound: int = option(128, "largest size of dims declared without one: memory is planned for it")
+    bound: int | None = option(
+        None, "largest size of dims declared without one, which memory is planned for; 32 for a batch, 256 for others"
+    )
     keep_program: bool = option(
         True, "keep the captured program, weights included, under source/: `mx quantize` starts from it"
     )

@@ -14,19 +14,19 @@ from modelexport.plugins import first_line, importable
 
 @dataclass(frozen=True)
 class Backend:
-    """A delegate: where its partitioner is, and the modules that lowering to it takes."""
+    """A delegate: where its partitioner is, what makes one, and the modules that lowering to it takes."""
 
     module: str
-    partitioner: str
+    maker: str
     needs: tuple[str, ...] = ()
 
     def make(self) -> Any:
-        return getattr(import_module(self.module), self.partitioner)()
+        return getattr(import_module(self.module), self.maker)()
 
 
 #: what ExecuTorch's wheel lowers to on any machine
 BACKENDS = {
-    "xnnpack": Backend("executorch.backends.xnnpack.partition.xnnpack_partitioner", "XnnpackPartitioner"),
+    "xnnpack": Backend("modelexport_executorch.xnnpack", "partitioner"),
     "coreml": Backend(
         "executorch.backends.apple.coreml.partition.coreml_partitioner", "CoreMLPartitioner", ("coremltools",)
     ),

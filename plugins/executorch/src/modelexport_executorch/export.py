@@ -7,12 +7,14 @@ the runtime lacks shows only when it loads: so a copy is lowered, open dims get 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport import capture
 from modelexport.errors import ConversionError, MxError, is_disk_error
-from modelexport.types import Build, Captured
+from modelexport.types import Build, Captured, Dim
 
 from . import account, backends, lowering, session
 
@@ -32,8 +34,10 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     kernel are listed all at once.
     """
     refuse(captured)
-    limited = lowering.bounded(captured, options.bound)
+    opened = lowering.bounds(captured, options.bound)
+    limited = lowering.bounded(captured, opened)
     program, details = lowered(limited.program, options)
+    _check_sizes(program, limited)
     (out / FILE).write_bytes(program.buffer)
     if options.keep_program or options.etrecord:
         (out / "source").mkdir()
@@ -45,7 +49,6 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
         from . import bundle
 
         details["bundle"] = bundle.write(program, limited, out)
-    opened = {dim.name: options.bound for dim in lowering.open_dims(captured)}
     details |= {"backend": list(options.backend), "bounds": opened}
     notes = [f"{name} has no upper bound, and memory is planned for one: it is {b}" for name, b in opened.items()]
     details["notes"] = [f"{line} (-k bound=…)" for line in notes] + account.notes(details)
@@ -76,7 +79,7 @@ def lowered(source: Any, options: ExportOptions, fuse: bool = False) -> tuple[An
     With `fuse`, quantize and dequantize operators are fused with what no delegate took.
     """
     names = backends.checked(options.backend)
-    with quiet():
+    with quiet(), _plain_convolutions():
         edge = _edge(source, names, options.etrecord)
         details = account.delegation(edge)
         if solid := lowering.solid_convolutions(edge.exported_program().graph_module):
@@ -96,6 +99,7 @@ def _edge(source: Any, names: list[str], record: bool) -> Any:
     try:
         return to_edge_transform_and_lower(
             lowering.prepared(source),
+            transform_passes=[lowering.without_idle_expands],
             partitioner=backends.partitioners(names),
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
             generate_etrecord=record,
@@ -132,6 +136,35 @@ def _finished(edge: Any, fuse: bool) -> Any:
         raise ConversionError(
             backends.failure(["its runtime"], error), "--debug shows the whole trace"
         ) from error
+
+
+@contextmanager
+def _plain_convolutions() -> Iterator[None]:
+    """PyTorch without its fast convolutions, which are chosen by batch size: tracing one fixes the batch's bounds
+    to those it was chosen for."""
+    import torch
+
+    before = torch.backends.nnpack.set_flags(False)
+    try:
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+    finally:
+        torch.backends.nnpack.set_flags(*before)
+
+
+def _check_sizes(program: Any, captured: Captured) -> None:
+    """Raise ConversionError where memory is planned for less than the largest size of a dim."""
+    (plan,) = program.executorch_program.execution_plan
+    for spec, index in zip(captured.inputs, plan.inputs, strict=True):
+        planned = plan.values[index].val.sizes
+        for size, got in zip(spec.shape, planned, strict=True):
+            largest = size.max if isinstance(size, Dim) else size
+            if got < largest:
+                name = size.name if isinstance(size, Dim) else str(size)
+                raise ConversionError(
+                    f"ExecuTorch took {name} of input {spec.name!r} for {got} at most, it goes to {largest}",
+                    f"fix it: --dim executorch.{name}=SIZE",
+                )
 
 
 def quiet() -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,36 +14,45 @@ from modelexport.types import Captured, Dim, TensorSpec
 
 # --------------------------------------------------------------------------------------- bounds
 
+#: the largest size of a batch, and of another dim, declared without one
+BATCH, LENGTH = 32, 256
+
 
 def open_dims(captured: Captured) -> list[Dim]:
     """Dims declared without an upper bound."""
     return [dim for dim in cases.dims_of(captured.inputs) if dim.max is None]
 
 
-def bounded(captured: Captured, bound: int) -> Captured:
-    """The program with `bound` as the largest size of open dims; the same one where it has none.
-
-    Raises ConversionError where a dim can't have that bound.
-    """
-    if not open_dims(captured):
-        return captured
-    specs = tuple(_bounded(spec, bound) for spec in captured.inputs)
-    return recaptured(captured, specs)
-
-
-def _bounded(spec: TensorSpec, bound: int) -> TensorSpec:
-    def limit(dim: Dim) -> Dim:
-        if dim.max is not None:
-            return dim
-        largest = bound // dim.multiple * dim.multiple
-        if largest < dim.min:
+def bounds(captured: Captured, bound: int | None) -> dict[str, int]:
+    """The largest size of each open dim: `bound`, or what is usual. Raises ConversionError where none is allowed."""
+    firsts = {spec.shape[0].name for spec in captured.inputs if spec.shape and isinstance(spec.shape[0], Dim)}
+    found = {}
+    for dim in open_dims(captured):
+        usual = max(BATCH if dim.name in firsts else LENGTH, 8 * dim.min)
+        found[dim.name] = (bound or usual) // dim.multiple * dim.multiple
+        if found[dim.name] < dim.min:
             raise ConversionError(
                 f"dim {dim.name} begins at {dim.min}, above -k bound={bound}",
                 f"give a larger -k bound=, or --dim executorch.{dim.name}=LOW..HIGH",
             )
-        return replace(dim, max=largest)
+    return found
 
-    return replace(spec, shape=tuple(limit(size) if isinstance(size, Dim) else size for size in spec.shape))
+
+def bounded(captured: Captured, largest: Mapping[str, int]) -> Captured:
+    """The program with open dims bounded; the same one where it has none."""
+    if not largest:
+        return captured
+    return recaptured(captured, tuple(limited(spec, largest) for spec in captured.inputs))
+
+
+def limited(spec: TensorSpec, largest: Mapping[str, int]) -> TensorSpec:
+    """`spec` with its open dims bounded."""
+
+    def limit(size: int | Dim) -> int | Dim:
+        open_ended = isinstance(size, Dim) and size.max is None and size.name in largest
+        return replace(size, max=largest[size.name]) if open_ended else size  # type: ignore[type-var, union-attr]
+
+    return replace(spec, shape=tuple(limit(size) for size in spec.shape))
 
 
 def recaptured(captured: Captured, specs: tuple[TensorSpec, ...]) -> Captured:
@@ -121,6 +130,25 @@ def _rewrites() -> dict[str, Callable[..., Any]]:
         "argsort.default": argsort,
         "__lshift__.Scalar": shift_left,
     }
+
+
+def without_idle_expands(module: Any) -> Any:
+    """A pass: an `expand` to the size that a tensor has is copied on the CPU, and parts what a delegate could take."""
+    from torch.fx.passes.infra.pass_base import PassResult
+
+    idle = [node for node in module.graph.nodes if is_edge(node) and _is_idle_expand(node)]
+    for node in idle:
+        node.replace_all_uses_with(node.args[0])
+        module.graph.erase_node(node)
+    module.recompile()
+    return PassResult(module, bool(idle))
+
+
+def _is_idle_expand(node: Any) -> bool:
+    if node.target._op.name() != "aten::expand_copy":
+        return False
+    before, after = (list(map(str, each.meta["val"].shape)) for each in (node.args[0], node))
+    return before == after
 
 
 # --------------------------------------------------------------------------------------- operators

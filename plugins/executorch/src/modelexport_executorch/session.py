@@ -10,13 +10,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.errors import CannotRunHere, RuntimeFailure, is_disk_error
 from modelexport.plugins import first_line
-from modelexport.types import Artifact, Dim, Session, TensorSpec
+from modelexport.types import Artifact, Session
+
+from . import lowering
 
 if TYPE_CHECKING:
     from modelexport.types import Array, Arrays
@@ -46,7 +47,7 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
         with said():
             native._unsafe_reset_threadpool(options.threads)
     bounds = artifact.details.get("bounds", {})
-    inputs = tuple(_limited(spec, bounds) for spec in artifact.inputs)
+    inputs = tuple(lowering.limited(spec, bounds) for spec in artifact.inputs)
     call = caller(method, [spec.name for spec in inputs], [spec.name for spec in artifact.outputs])
     details = {"threads": native._threadpool_get_thread_count(), "delegates": artifact.details.get("delegates", {})}
     return Session(call, inputs, artifact.outputs, details=details)
@@ -108,14 +109,6 @@ def _last(lines: Sequence[str]) -> str:
     """The first thing that the runtime said went wrong: later lines say where that led."""
     words = [line.partition("] ")[2] or line for line in lines if "cpuinfo" not in line]
     return words[0] if words else ""
-
-
-def _limited(spec: TensorSpec, bounds: Mapping[str, int]) -> TensorSpec:
-    def limit(size: int | Dim) -> int | Dim:
-        open_ended = isinstance(size, Dim) and size.max is None and size.name in bounds
-        return replace(size, max=bounds[size.name]) if open_ended else size  # type: ignore[type-var, union-attr]
-
-    return replace(spec, shape=tuple(limit(size) for size in spec.shape))
 
 
 def caller(method: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[[Mapping[str, Array]], Arrays]:
