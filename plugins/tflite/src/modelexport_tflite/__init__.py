@@ -65,8 +65,8 @@ class QuantizeOptions:
     mode: Literal["auto", "dynamic", "static", "weight-only", "float16"] = option(
         "auto",
         "auto: static for convolutions where there is calibration data, else dynamic; dynamic: int8 weights, "
-        "activations as it runs; static: int8 throughout, with calibrated ranges; weight-only: computed in float32; "
-        "float16: stored in half precision",
+        "activations as it runs; static: int8 throughout, with calibrated ranges; weight-only: computed in "
+        "float32; float16: stored in half precision",
     )
     bits: Literal[8, 4] = option(8, "bits of a weight, for dynamic and weight-only")
     io: Literal["float", "integer"] = option(

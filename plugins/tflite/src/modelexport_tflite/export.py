@@ -59,7 +59,7 @@ def describe(path: Path, model: Any) -> dict[str, Any]:
 
 def _interface(interpreter: Any) -> dict[str, str]:
     """What the file itself takes and gives, in its own dtypes and sizes."""
-    taken, given = session._details(interpreter)
+    taken, given = session.details(interpreter)
     return {
         f"{kind} {name}": f"{detail['dtype'].__name__}{[int(size) for size in detail['shape_signature']]}"
         for kind, details in (("input", taken), ("output", given))

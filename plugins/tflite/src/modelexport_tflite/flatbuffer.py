@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,3 +128,25 @@ def tensors(model: Any) -> Iterator[tuple[Any, Any]]:
 
 def signatures(model: Any) -> list[str]:
     return [signature.signatureKey.decode() for signature in model.signatureDefs or ()]
+
+
+def sign(model: Any, key: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """Give a model without signatures one: names of inputs and outputs → names of their tensors."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    found = {graph.tensors[index].name.decode(): index for index in (*graph.inputs, *graph.outputs)}
+
+    def entries(names: Mapping[str, str]) -> list[Any]:
+        made = []
+        for name, tensor in names.items():
+            entry = schema.TensorMapT()
+            entry.name = name.encode()
+            entry.tensorIndex = found[tensor] if tensor in found else found[tensor.removesuffix(":0")]
+            made.append(entry)
+        return made
+
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = key.encode(), 0
+    signature.inputs, signature.outputs = entries(inputs), entries(outputs)
+    model.signatureDefs = [signature]

@@ -355,8 +355,12 @@ def _precisions(model: Any) -> Mapping[str, str]:
             tensor = graph.tensors[restored.get(index, index)]
             data = model.buffers[tensor.buffer].data
             kind = flatbuffer.dtype(tensor)
-            if kind in ("int8", "int4", "float16"):
-                (constants if data is not None and len(data) else computed).add(kind)
+            if kind not in ("int8", "int4", "float16"):
+                continue
+            if data is not None and len(data):
+                constants.add(kind)
+            elif index not in restored:
+                computed.add(kind)
         name = graph.tensors[operator.outputs[0]].name.decode()
         for end in ("_dequant", "_quantized"):
             name = name.removesuffix(end)

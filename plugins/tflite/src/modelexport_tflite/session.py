@@ -48,8 +48,8 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
         invoke = first
     nhwc = artifact.details.get("nhwc", ())
     call = _caller(artifact.inputs, artifact.outputs, first.inputs, first.outputs, invoke, nhwc)
-    details = {"delegate": options.delegate, "threads": options.threads or "LiteRT's choice"}
-    return Session(call, artifact.inputs, artifact.outputs, details=details)
+    how = {"delegate": options.delegate, "threads": options.threads or "LiteRT's choice"}
+    return Session(call, artifact.inputs, artifact.outputs, details=how)
 
 
 def load(path: Path, threads: int = 0, delegate: str = "xnnpack") -> Any:
@@ -98,7 +98,7 @@ class Direct:
 
     def __init__(self, interpreter: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self._interpreter = interpreter
-        taken, given = _details(interpreter)
+        taken, given = details(interpreter)
         self.inputs = _slots(taken, inputs)
         self.outputs = _slots(given, outputs)
         self._shapes = {name: slot.shape for name, slot in self.inputs.items()}
@@ -134,7 +134,7 @@ class Runner:
         return found
 
 
-def _details(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def details(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Name → tensor details of inputs and outputs: by the signature's names, else the tensors' own."""
     if keys := list(interpreter.get_signature_list()):
         runner = interpreter.get_signature_runner(keys[0])
@@ -181,7 +181,7 @@ def _places(inputs: Sequence[TensorSpec], dims: Sequence[str]) -> list[tuple[str
 def writer(artifact: Artifact) -> Callable[[Mapping[str, Array]], tuple[str, Arrays]]:
     """A function from a session's inputs to the signature they go to, and what the file is given for them."""
     interpreter = load(artifact.entry_path, delegate="none")
-    taken = _slots(_details(interpreter)[0], [spec.name for spec in artifact.inputs])
+    taken = _slots(details(interpreter)[0], [spec.name for spec in artifact.inputs])
     write = _writer(artifact.inputs, taken, artifact.details.get("nhwc", ()))
     listed: Mapping[str, Mapping[str, int]] = artifact.details.get("signatures", {})
     keys = {tuple(sizes.values()): key for key, sizes in listed.items()}
