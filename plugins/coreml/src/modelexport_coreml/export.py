@@ -138,6 +138,10 @@ _KNOWN = (
     ("float64", "Core ML computes in float32 at most: cast the model with .float()"),
     ("symbolic", "it wants a size that is dynamic here to be fixed: declare that dim as a number with --input"),
     ("adaptive pooling", "fix the height and width with --input, in multiples of the pool's output"),
+    (
+        "both as function's input and output",
+        "an output has the name of a buffer that is updated: name it otherwise",
+    ),
     ("state", "Core ML has states since iOS18: -k deployment-target=iOS18"),
 )
 

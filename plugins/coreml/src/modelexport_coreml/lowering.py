@@ -26,8 +26,32 @@ def lowered(program: Any, whole: bool = True) -> Any:
     for name, rewrite in _rewrites().items():
         packet, _, overload = name.partition(".")
         table[getattr(getattr(torch.ops.aten, packet), overload)] = rewrite
+    program = copy.deepcopy(program)
+    _repeat_shared_heads(program)
     with quiet("torch.fx", "torch._export"):
-        return copy.deepcopy(program).run_decompositions(table)
+        return program.run_decompositions(table)
+
+
+def _repeat_shared_heads(program: Any) -> None:
+    """Attention whose heads share keys gets a key for each: the converter would put them in a wrong order."""
+    import torch
+
+    graph, aten = program.graph, torch.ops.aten
+    for node in graph.find_nodes(op="call_function", target=aten.scaled_dot_product_attention.default):
+        if not node.kwargs.get("enable_gqa"):
+            continue
+        query, *shared = node.args[:3]
+        heads = query.meta["val"].shape[-3]
+        with graph.inserting_before(node):
+            repeated = [
+                graph.call_function(
+                    aten.repeat_interleave.self_int, (given, heads // given.meta["val"].shape[-3], -3)
+                )
+                for given in shared
+            ]
+        node.args = (query, *repeated, *node.args[3:])
+        node.kwargs = {name: value for name, value in node.kwargs.items() if name != "enable_gqa"}
+    program.graph_module.recompile()
 
 
 def holds_composites(program: Any) -> bool:
@@ -51,7 +75,20 @@ def _rewrites() -> dict[str, Callable[..., Any]]:
         window = [size // want for size, want in zip(sizes, wanted, strict=True)]
         return torch.ops.aten.avg_pool2d.default(x, window, window)
 
-    return {"round.decimals": round_decimals, "_adaptive_avg_pool2d.default": adaptive_pool}
+    def strided(pool: Any) -> Callable[..., Any]:
+        def with_stride(x: Any, kernel_size: Any, stride: Any = (), *others: Any) -> Any:
+            """The converter wants the stride said, also where it is the window's size."""
+            return NotImplemented if stride else pool(x, kernel_size, kernel_size, *others)
+
+        return with_stride
+
+    aten = torch.ops.aten
+    return {
+        "round.decimals": round_decimals,
+        "_adaptive_avg_pool2d.default": adaptive_pool,
+        "max_pool2d_with_indices.default": strided(aten.max_pool2d_with_indices.default),
+        "max_pool3d_with_indices.default": strided(aten.max_pool3d_with_indices.default),
+    }
 
 
 # --------------------------------------------------------------------------------------- what it lacks

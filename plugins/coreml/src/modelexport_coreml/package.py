@@ -206,12 +206,12 @@ def _same_parameters(program: Any, source: Any) -> None:
 
 
 def _constants(program: Any) -> dict[str, Any]:
-    """The arrays of floats among a program's constants."""
+    """The arrays of floats among a program's constants; what has 64 bits before it is written, in 32."""
     import numpy as np
 
     constants = {op.name: op.outputs[0].val for op in operations(program) if op.op_type == "const"}
     return {
-        name: value
+        name: value.astype(np.float32) if value.dtype == np.float64 else value
         for name, value in constants.items()
         if isinstance(value, np.ndarray) and value.dtype.kind == "f"
     }
