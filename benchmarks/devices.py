@@ -20,7 +20,7 @@ import images
 import modelexport
 import numpy as np
 from modelexport.quantization import Report, report_of
-from quantize import ROOT, Figure, Figures, mx, size_ratio
+from quantize import ROOT, Figure, Figures, latency, minilm_source, mx, size_ratio
 
 WORK = ROOT / "build" / "peers" / "devices"
 NET = "benchmarks/images.py:fashion_net"
@@ -67,6 +67,41 @@ def beside(plain: Path, path: Path, report: Report, what: str, smaller: float, l
     yield Figure(f"{what}: top-1, lost", report.score["drop"], at_most=lost)
 
 
+# --------------------------------------------------------------------------------------- one command for all
+
+#: the targets of `together`, and the one that times are relative to
+TARGETS = ("coreml", "tflite", "executorch", "onnx")
+
+#: model → its reference, the dims that are held narrower, and sizes to time it at
+MODELS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, int]]] = {
+    "MiniLM": (
+        str(minilm_source()),
+        ("tflite.batch=1", "tflite.sequence=16..128/16", "executorch.batch=1..8", "coreml.batch=1..8"),
+        {"batch": 1, "sequence": 128},
+    ),
+    "EfficientNet-Lite0": ("examples/models.py:efficientnet", ("batch=1..8",), {"batch": 1}),
+    "CREPE": ("examples/models.py:crepe", ("batch=1..64",), {"batch": 16}),
+    "FashionNet": (NET, ("batch=1..64",), {"batch": 8}),
+}
+
+
+def together() -> Figures:
+    """Real models, each captured once and exported to all targets in one command; p50 beside ONNX Runtime's."""
+    for name, (source, dims, sizes) in MODELS.items():
+        asked = [part for target in TARGETS for part in ("-t", target)]
+        held = [part for dim in dims for part in ("--dim", dim)]
+        mx("export", source, *asked, *held, "-o", WORK, "--name", name)
+        made = {target: modelexport.load(WORK / f"{name}.{target}") for target in TARGETS}
+        for target, artifact in made.items():
+            yield Figure(f"{name} {target}: MB", artifact.size / 1e6)
+            yield Figure(f"{name} {target}: max abs", max(row["max_abs"] for row in artifact.parity.outputs))
+            if "delegated" in artifact.details:
+                yield Figure(f"{name} {target}: delegated", str(artifact.details["delegated"]))
+        timed = [made[target].path for target in ("tflite", "executorch")]
+        for path, ratio in zip(timed, latency(timed, made["onnx"].path, **sizes), strict=True):
+            yield Figure(f"{name} {path.suffix[1:]}: p50", ratio, at_most=1.25)
+
+
 # --------------------------------------------------------------------------------------- targets
 
 
@@ -85,8 +120,11 @@ def coreml() -> Figures:
 
 # --------------------------------------------------------------------------------------- the run
 
-SECTIONS: Mapping[str, Callable[[], Figures]] = {"coreml": coreml}
-PACKAGES = {"coreml": ("modelexport-coreml", "coremltools", "torch")}
+SECTIONS: Mapping[str, Callable[[], Figures]] = {"together": together, "coreml": coreml}
+PACKAGES = {
+    "together": ("litert-torch", "ai-edge-litert", "executorch", "coremltools", "onnxruntime", "torch"),
+    "coreml": ("modelexport-coreml", "coremltools", "torch"),
+}
 
 
 def main() -> None:

@@ -149,3 +149,20 @@ def test_a_snippet_stays_in_its_folder(nets, install_toys, tmp_path):
             nets("two", "two"), ["writer"], tmp_path, inputs=INPUTS, snippet=["forth"], options={"escape": True}
         )
     assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------- benchmark
+
+
+def test_wide_and_narrow_are_timed_at_sizes_that_both_take(both):
+    wide, narrow, _ = both
+    for paths in ([wide.path, narrow.path], [narrow.path, wide.path]):
+        report = modelexport.benchmark(paths, runs=1, seconds=0, warmup=0)
+        assert dict(report.dims)["batch"] == 3
+        assert dict(report.dims)["seq"] in (4, 8)
+
+
+def test_a_size_that_the_narrow_one_lacks_is_said(both):
+    wide, narrow, _ = both
+    with pytest.raises(OptionError, match="size 2 of batch is outside batch=3"):
+        modelexport.benchmark([wide.path, narrow.path], runs=1, seconds=0, dims={"batch": 2})

@@ -15,14 +15,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import cases, manifest, plugins, worker
 from .errors import InputError, OptionError
 from .options import keys
-from .types import Artifact, Dim, TensorSpec, check_inputs
+from .types import Artifact, Dim, TensorSpec, check_inputs, unify_dims
 
 if TYPE_CHECKING:
     from .types import Arrays
@@ -141,8 +141,8 @@ def benchmark(
 def _inputs(
     artifacts: Sequence[Artifact], dims: Mapping[str, int], file: str | os.PathLike[str] | None
 ) -> tuple[Arrays, dict[str, int]]:
-    specs = artifacts[0].inputs
-    sizes = _sizes(specs, dims)
+    specs, held = _common(artifacts)
+    sizes = _sizes(specs, dims, held)
     inputs = cases.load_npz(Path(file)) if file else cases.draw(specs, sizes, seed=1)
     for artifact in artifacts:
         try:
@@ -158,17 +158,40 @@ def _inputs(
     return inputs, seen
 
 
-def _sizes(specs: Sequence[TensorSpec], asked: Mapping[str, int]) -> dict[str, int]:
+def _common(artifacts: Sequence[Artifact]) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
+    """The inputs of the widest artifact within bounds that all take, and the dims that some hold at one size.
+
+    Raises OptionError where no size suits all.
+    """
+    widest = max((artifact.inputs for artifact in artifacts), key=lambda specs: sum(len(s.dims) for s in specs))
+    held: dict[str, int] = {}
+    bounds: list[TensorSpec] = []
+    for artifact in artifacts:
+        shapes = {spec.name: spec.shape for spec in artifact.inputs}
+        pairs = [pair for spec in widest for pair in zip(spec.shape, shapes.get(spec.name, ()), strict=False)]
+        for size, own in ((size, own) for size, own in pairs if isinstance(size, Dim)):
+            if isinstance(own, Dim):
+                bounds.append(TensorSpec(size.name, "bool", (replace(own, name=size.name),)))
+            elif held.setdefault(size.name, own) != own:
+                raise OptionError(
+                    f"{size.name} is {held[size.name]} in one artifact and {own} in another",
+                    "benchmark them apart",
+                )
+    return unify_dims([*widest, *bounds])[: len(widest)], held
+
+
+def _sizes(specs: Sequence[TensorSpec], asked: Mapping[str, int], held: Mapping[str, int]) -> dict[str, int]:
     known = {dim.name: dim for dim in cases.dims_of(specs)}
-    for name, size in asked.items():
+    for name, size in (dict(asked) | {name: asked.get(name, size) for name, size in held.items()}).items():
         if name not in known:
             raise OptionError(f"the model has no dynamic dim {name!r}", f"it has {', '.join(known) or 'none'}")
-        if not known[name].allows(size):
-            raise OptionError(f"size {size} of {name} is outside {known[name]}", "give a size within the bounds")
+        if not known[name].allows(size) or held.get(name, size) != size:
+            takes = f"{name}={held[name]}" if name in held else known[name]
+            raise OptionError(f"size {size} of {name} is outside {takes}", "give a size within the bounds")
     sizes = cases.middle_sizes(specs)
     if "batch" in known:
         sizes["batch"] = known["batch"].min
-    return sizes | dict(asked)
+    return sizes | dict(held) | dict(asked)
 
 
 def _save(inputs: Arrays, path: Path) -> None:
