@@ -6,12 +6,14 @@ lowering.py  bounds of dims, state, and the operators that the runtime lacks
 account.py   what was written: delegated share, operators left behind, memory plan, kernels
 bundle.py    model.bpte, a program with its own test cases
 session.py   model.pte → Session, on ExecuTorch's runtime
+xnnpack.py   XNNPACK's partitioner, kept from what it would fail at
+quantization/  8-bit and 4-bit copies, from the captured program
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from modelexport import hookimpl
 from modelexport.options import option
@@ -20,11 +22,13 @@ from modelexport.target import Target
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from modelexport.accuracy import Goal
+    from modelexport.calibration import Calibration
     from modelexport.types import Artifact, Build, Captured, Session
 
 __version__ = "0.1.0"
 
-__all__ = ["ExportOptions", "RunOptions"]
+__all__ = ["ExportOptions", "QuantizeOptions", "RunOptions"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class ExportOptions:
         ("xnnpack",), "who computes, in order of preference: xnnpack, coreml, vulkan, webgpu, native, portable"
     )
     bound: int | None = option(
-        None, "largest size of dims declared without one, which memory is planned for; 32 for a batch, 256 for others"
+        None,
+        "largest size of dims declared without one, which memory is planned for; 32 for a batch, 256 for others",
     )
     keep_program: bool = option(
         True, "keep the captured program, weights included, under source/: `mx quantize` starts from it"
@@ -54,6 +59,21 @@ class RunOptions:
     threads: int = option(0, "threads of the runtime's pool, which a process has one of; 0 leaves it as it is")
 
 
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of `mx quantize` for ExecuTorch artifacts that were exported for XNNPACK."""
+
+    mode: Literal["auto", "static", "dynamic"] = option(
+        "auto",
+        "static: activations on calibrated scales, for convolutions; dynamic: scaled as they come, for transformers",
+    )
+    bits: Literal[8, 4] = option(
+        8, "bits of a weight; 4 is for linear layers, dynamic, with a scale for each group"
+    )
+    group_size: int = option(32, "weights that share a scale in 4 bits; a multiple of 32")
+    exclude: tuple[str, ...] = option((), "layers to leave in float32, by the name of their weight; * and ? match")
+
+
 _EXPORT = "pip install 'modelexport-executorch[export]'"
 
 
@@ -63,9 +83,21 @@ def mx_target() -> Target:
         name="executorch",
         summary="ExecuTorch programs (.pte) for phones and embedded devices",
         consumes=("captured",),
-        options={"export": ExportOptions, "run": RunOptions},
-        needs={"export": ("torch", "executorch"), "run": ("torch", "executorch")},
-        install={"export": _EXPORT, "run": "pip install 'modelexport-executorch[run]'"},
+        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
+        needs={
+            "export": ("torch", "executorch"),
+            "quantize": ("torch", "executorch", "torchao"),
+            "run": ("torch", "executorch"),
+        },
+        install={
+            "export": _EXPORT,
+            "quantize": "pip install 'modelexport-executorch[quantize]'",
+            "run": "pip install 'modelexport-executorch[run]'",
+        },
+        precisions={
+            "int8": {"quantize": {"bits": "8"}},
+            "int4": {"quantize": {"mode": "dynamic", "bits": "4"}},
+        },
     )
 
 
@@ -74,6 +106,15 @@ def mx_export(source: Captured, out: Path, options: ExportOptions) -> Build:
     from . import export
 
     return export.export(source, out, options)
+
+
+@hookimpl
+def mx_quantize(
+    artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
+) -> Build:
+    from . import quantization
+
+    return quantization.quantize(artifact, out, options, calibration, goal)
 
 
 @hookimpl

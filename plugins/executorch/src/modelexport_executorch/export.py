@@ -7,7 +7,7 @@ the runtime lacks shows only when it loads: so a copy is lowered, open dims get 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     refuse(captured)
     opened = lowering.bounds(captured, options.bound)
     limited = lowering.bounded(captured, opened)
-    program, details = lowered(limited.program, options)
+    program, details = lowered(limited.program, options.backend, options.custom_kernels, options.etrecord)
     _check_sizes(program, limited)
     (out / FILE).write_bytes(program.buffer)
     if options.keep_program or options.etrecord:
@@ -73,21 +73,24 @@ def keep(program: Any, out: Path) -> None:
     torch.export.save(program, out / PROGRAM)
 
 
-def lowered(source: Any, options: ExportOptions, fuse: bool = False) -> tuple[Any, dict[str, Any]]:
+def lowered(
+    source: Any, backend: Sequence[str], custom: Iterable[str] = (), record: bool = False, fuse: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """The finished ExecuTorch program of a captured one, and what is to be said of it. `source` stays as it is.
 
-    With `fuse`, quantize and dequantize operators are fused with what no delegate took.
+    With `fuse`, quantize and dequantize operators are fused with what no delegate took. `custom` names kernels that
+    are not the runtime's own. Raises ConversionError for operators without a kernel, all at once.
     """
-    names = backends.checked(options.backend)
+    names = backends.checked(backend)
     with quiet(), _plain_convolutions():
-        edge = _edge(source, names, options.etrecord)
+        edge = _edge(source, names, record)
         details = account.delegation(edge)
         if solid := lowering.solid_convolutions(edge.exported_program().graph_module):
             raise lowering.refusal(solid)
         program = _finished(edge, fuse)
     details["kernels"] = account.kernels(program.executorch_program)
     details["memory"] = account.memory(program.executorch_program)
-    missing = set(details["kernels"]) - session.kernels(details["kernels"]) - set(options.custom_kernels)
+    missing = set(details["kernels"]) - session.kernels(details["kernels"]) - set(custom)
     if missing:
         raise lowering.refusal(lowering.without_kernel(program.exported_program().graph_module, sorted(missing)))
     return program, details
@@ -133,9 +136,7 @@ def _finished(edge: Any, fuse: bool) -> Any:
             raise
         if missing := lowering.without_out_variant(edge.exported_program().graph_module):
             raise lowering.refusal(missing) from error
-        raise ConversionError(
-            backends.failure(["its runtime"], error), "--debug shows the whole trace"
-        ) from error
+        raise ConversionError(backends.failure(["its runtime"], error), "--debug shows the whole trace") from error
 
 
 @contextmanager

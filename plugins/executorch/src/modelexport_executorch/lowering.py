@@ -55,8 +55,8 @@ def limited(spec: TensorSpec, largest: Mapping[str, int]) -> TensorSpec:
     return replace(spec, shape=tuple(limit(size) for size in spec.shape))
 
 
-def recaptured(captured: Captured, specs: tuple[TensorSpec, ...]) -> Captured:
-    """The program captured again, for inputs with narrower dims."""
+def recaptured(captured: Captured, specs: tuple[TensorSpec, ...], module: Any = None) -> Captured:
+    """The program captured again, for inputs with other dims; or `module`, which takes the same inputs."""
     import torch
 
     inputs = cases.generate_at(specs, cases.middle_sizes(specs))
@@ -67,9 +67,14 @@ def recaptured(captured: Captured, specs: tuple[TensorSpec, ...]) -> Captured:
     with capture.quiet("torch.fx", "torch._dynamo", "torch._export"):
         try:
             program = torch.export.export(
-                captured.program.module(), args, kwargs, dynamic_shapes=dynamic, strict=False
+                module or captured.program.module(), args, kwargs, dynamic_shapes=dynamic, strict=False
             )
         except Exception as error:
+            if module is not None:
+                raise ConversionError(
+                    f"torch.export can't capture the quantized program: {first_line(error)}",
+                    "try another -k mode=; --debug shows the trace",
+                ) from error
             names = ", ".join(dim.name for dim in open_dims(captured))
             raise ConversionError(
                 f"ExecuTorch plans memory for the largest sizes, and {names} can't be bounded: {first_line(error)}",
@@ -195,7 +200,9 @@ def calls(module: Any) -> Iterator[Any]:
     for node in module.graph.nodes:
         if node.op == "call_function":
             yield node
-        elif node.op == "get_attr" and isinstance(inner := getattr(module, node.target, None), torch.fx.GraphModule):
+        elif node.op == "get_attr" and isinstance(
+            inner := getattr(module, node.target, None), torch.fx.GraphModule
+        ):
             yield from calls(inner)
 
 

@@ -49,7 +49,10 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     bounds = artifact.details.get("bounds", {})
     inputs = tuple(lowering.limited(spec, bounds) for spec in artifact.inputs)
     call = caller(method, [spec.name for spec in inputs], [spec.name for spec in artifact.outputs])
-    details = {"threads": native._threadpool_get_thread_count(), "delegates": artifact.details.get("delegates", {})}
+    details = {
+        "threads": native._threadpool_get_thread_count(),
+        "delegates": artifact.details.get("delegates", {}),
+    }
     return Session(call, inputs, artifact.outputs, details=details)
 
 
@@ -74,9 +77,7 @@ def load(path: Path) -> Any:
     native = runtime()
     with said() as words:
         try:
-            program = native._load_program(
-                str(path), program_verification=native.Verification.InternalConsistency
-            )
+            program = native._load_program(str(path), program_verification=native.Verification.InternalConsistency)
             return program.load_method("forward")
         except Exception as error:
             if is_disk_error(error):
