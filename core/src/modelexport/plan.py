@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from . import known
 from .errors import OptionError, TargetError
 from .target import Target
 
@@ -42,7 +43,8 @@ def chain(target: str, start: str, consumes: Callable[[str], Sequence[str]]) -> 
         except TargetError as error:
             if len(path) == 1:
                 raise
-            problems.append(error)
+            if path[0] in known.TARGETS:  # other formats are made by no target: only sources have them
+                problems.append(error)
             continue
         for name in accepted:
             if name == start:
