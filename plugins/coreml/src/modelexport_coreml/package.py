@@ -213,7 +213,7 @@ def _constants(program: Any) -> dict[str, Any]:
     return {
         name: value.astype(np.float32) if value.dtype == np.float64 else value
         for name, value in constants.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f"
     }
 
 

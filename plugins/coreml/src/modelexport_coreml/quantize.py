@@ -163,6 +163,8 @@ def _weights(model: Any, size: int, options: QuantizeOptions) -> Iterator[Weight
     import numpy as np
 
     for name, found in cto.get_weights_metadata(model, weight_threshold=size - 1).items():
+        if found.val.dtype.kind != "f":
+            continue
         kept = ""
         if not np.isfinite(found.val).all():
             kept = "it holds infinities"
