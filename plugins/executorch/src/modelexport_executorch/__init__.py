@@ -6,6 +6,7 @@ lowering.py  bounds of dims, state, and the operators that the runtime lacks
 account.py   what was written: delegated share, operators left behind, memory plan, kernels
 bundle.py    model.bpte, a program with its own test cases
 session.py   model.pte → Session, on ExecuTorch's runtime
+snippets.py  programs in C++, Java, Kotlin and Swift that run a .pte
 xnnpack.py   XNNPACK's partitioner, kept from what it would fail at
 quantization/  8-bit and 4-bit copies, from the captured program
 """
@@ -20,6 +21,7 @@ from modelexport.options import option
 from modelexport.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from modelexport.accuracy import Goal
@@ -40,7 +42,7 @@ class ExportOptions:
     )
     bound: int | None = option(
         None,
-        "largest size of dims declared without one, which memory is planned for; 32 for a batch, 256 for others",
+        "largest size of dims declared without one: memory is planned for it; 32 for a batch, 256 for others",
     )
     keep_program: bool = option(
         True, "keep the captured program, weights included, under source/: `mx quantize` starts from it"
@@ -98,6 +100,7 @@ def mx_target() -> Target:
             "int8": {"quantize": {"bits": "8"}},
             "int4": {"quantize": {"mode": "dynamic", "bits": "4"}},
         },
+        snippets=("cpp", "java", "kotlin", "swift"),
     )
 
 
@@ -122,3 +125,10 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
     from . import session
 
     return session.open_artifact(artifact, options)
+
+
+@hookimpl
+def mx_snippet(artifact: Artifact, language: str) -> Mapping[str, str]:
+    from . import snippets
+
+    return snippets.write(artifact, language)

@@ -1,7 +1,8 @@
 """Captured program → model.pte, through ExecuTorch.
 
-Lowering changes the program that it is given, memory is planned for the largest size of every dim, and a kernel that
-the runtime lacks shows only when it loads: so a copy is lowered, open dims get a bound, and kernels are looked up here.
+Lowering changes the program that it is given, memory is planned for the largest size of every dim, and a kernel
+that the runtime lacks shows only when it loads: so a copy is lowered, open dims get a bound, and kernels are looked
+up here.
 """
 
 from __future__ import annotations
@@ -76,8 +77,9 @@ def keep(program: Any, out: Path) -> None:
 def lowered(
     source: Any, backend: Sequence[str], custom: Iterable[str] = (), record: bool = False, fuse: bool = False
 ) -> tuple[Any, dict[str, Any]]:
-    """The finished ExecuTorch program of a captured one, and what is to be said of it. `source` stays as it is.
+    """The finished ExecuTorch program of a captured one, and what is to be said of it.
 
+    `source` stays as it is.
     With `fuse`, quantize and dequantize operators are fused with what no delegate took. `custom` names kernels that
     are not the runtime's own. Raises ConversionError for operators without a kernel, all at once.
     """

@@ -24,7 +24,7 @@ def open_dims(captured: Captured) -> list[Dim]:
 
 
 def bounds(captured: Captured, bound: int | None) -> dict[str, int]:
-    """The largest size of each open dim: `bound`, or what is usual. Raises ConversionError where none is allowed."""
+    """The largest size of each open dim: `bound`, or what is usual. Raises ConversionError where none fits."""
     firsts = {spec.shape[0].name for spec in captured.inputs if spec.shape and isinstance(spec.shape[0], Dim)}
     found = {}
     for dim in open_dims(captured):
@@ -77,7 +77,7 @@ def recaptured(captured: Captured, specs: tuple[TensorSpec, ...], module: Any = 
                 ) from error
             names = ", ".join(dim.name for dim in open_dims(captured))
             raise ConversionError(
-                f"ExecuTorch plans memory for the largest sizes, and {names} can't be bounded: {first_line(error)}",
+                f"memory is planned for the largest sizes, and {names} can't be bounded: {first_line(error)}",
                 f"declare bounds with --input, or --dim executorch.{names.partition(',')[0]}=SIZE",
             ) from error
     return replace(captured, program=program, inputs=specs, dynamic_shapes=dynamic)
@@ -138,7 +138,7 @@ def _rewrites() -> dict[str, Callable[..., Any]]:
 
 
 def without_idle_expands(module: Any) -> Any:
-    """A pass: an `expand` to the size that a tensor has is copied on the CPU, and parts what a delegate could take."""
+    """A pass: an `expand` to the size that there is copies on the CPU, and parts what a delegate could take."""
     from torch.fx.passes.infra.pass_base import PassResult
 
     idle = [node for node in module.graph.nodes if is_edge(node) and _is_idle_expand(node)]

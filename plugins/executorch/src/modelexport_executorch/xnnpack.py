@@ -29,7 +29,7 @@ def _careful(kind: Any) -> Any:
 
 
 def _reshapes(node: Any) -> bool:
-    """Whether XNNPACK can reshape what an operator gives, if it has to: planes of a 2-D convolution stay as they are."""
+    """Whether XNNPACK can reshape what an operator gives, if it has to: a 2-D convolution's planes stay."""
     import torch
 
     value = node.meta.get("val")

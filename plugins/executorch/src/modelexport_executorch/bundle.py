@@ -1,0 +1,39 @@
+"""model.bpte: a program with test cases of its own inside, which ExecuTorch's tools check on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelexport import cases, torchref
+from modelexport.types import Captured
+
+FILE = "model.bpte"
+
+
+def write(program: Any, captured: Captured, out: Path) -> dict[str, Any]:
+    """Write the bundle of a finished program, its cases answered by the captured one. Returns what it holds."""
+    from executorch.devtools import BundledProgram
+    from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
+    from executorch.devtools.bundled_program.serialize import serialize_from_bundled_program_to_flatbuffer
+
+    names = []
+    tests = []
+    for case in cases.generate(captured.inputs, minimal=True):
+        inputs, outputs = _answered(captured, case.inputs)
+        tests.append(MethodTestCase(inputs=inputs, expected_outputs=outputs))
+        names.append(case.name)
+    bundled = BundledProgram(program, [MethodTestSuite("forward", tests)])
+    (out / FILE).write_bytes(serialize_from_bundled_program_to_flatbuffer(bundled))
+    return {"file": FILE, "cases": names}
+
+
+def _answered(captured: Captured, arrays: Any) -> tuple[list[Any], list[Any]]:
+    import torch
+
+    tensors = {name: torchref.to_torch(array) for name, array in arrays.items()}
+    args, kwargs = torchref.arguments(captured.program, captured.inputs, tensors)
+    with torch.no_grad():
+        outputs = captured.program.module()(*args, **kwargs)
+    inputs = [tensors[spec.name] for spec in captured.inputs]
+    return inputs, [value.contiguous() for value in torch.utils._pytree.tree_leaves(outputs)]
