@@ -30,6 +30,10 @@ SOURCES: dict[str, tuple[str, str]] = {
         "TorchScript archives (.pt, .ts, .jit, .torchscript)",
         "pip install 'modelexport-torchscript[export]'",
     ),
+    "tflite": (
+        ".tflite and .keras files, SavedModel folders",
+        "pip install 'modelexport-tflite[tensorflow]'",
+    ),
 }
 
 #: modules that core itself imports for a verb → command that installs them

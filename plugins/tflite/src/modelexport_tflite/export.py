@@ -69,7 +69,7 @@ def _interface(interpreter: Any) -> dict[str, str]:
 
 def _refuse(captured: Captured) -> None:
     """What LiteRT can't hold, said before a long conversion."""
-    if updated := list(captured.program.graph_signature.buffers_to_mutate.values()):
+    if updated := _updated(captured.program):
         raise ConversionError(
             f"the model updates {', '.join(updated[:3])} in its forward, and the converter would freeze it",
             "make the state an input and an output",
@@ -79,6 +79,25 @@ def _refuse(captured: Captured) -> None:
         raise ConversionError(
             f"{wide[0]!r} is float64, LiteRT computes in float32", "cast the model with .float()"
         )
+
+
+def _updated(program: Any) -> list[str]:
+    """Buffers that the program writes to, in place and through views of them."""
+    signature = program.graph_signature
+    buffers = dict(signature.inputs_to_buffers)
+    found = list(signature.buffers_to_mutate.values())
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not node.args or not hasattr(node.args[0], "name"):
+            continue
+        root = buffers.get(node.args[0].name)
+        if root is None:
+            continue
+        if schema.is_mutable:
+            found.append(root)
+        elif any(result.alias_info is not None for result in schema.returns):
+            buffers[node.name] = root
+    return list(dict.fromkeys(found))
 
 
 def _channels_last(captured: Captured, options: ExportOptions) -> tuple[str, ...]:

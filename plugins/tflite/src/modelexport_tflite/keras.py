@@ -36,6 +36,15 @@ class Graph(NamedTuple):
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
 
+    @classmethod
+    def of(cls, key: str, signature: Any) -> Graph:
+        taken, given = signature.inputs, signature.outputs
+        return cls(
+            key,
+            {name: taken[name].name for name in sorted(taken)},
+            {name: given[name].name for name in sorted(given)},
+        )
+
 
 def load_keras(path: Path, unsafe: bool) -> Source:
     """A `.keras` (or HDF5) file. Raises SourceError, or UnsafeFileError for Lambda layers unless `unsafe`."""
@@ -54,17 +63,15 @@ def load_keras(path: Path, unsafe: bool) -> Source:
             name: tf.TensorSpec(tensor.shape, tensor.dtype, name)
             for name, tensor in zip(names, model.inputs, strict=True)
         }
-        outputs = [f"{name}_out" if name in names else name for name in model.output_names]
+        outputs = [f"{name}_out" if name in names else name for name in _outputs(model)]
 
         @tf.function(input_signature=list(specs.values()))  # type: ignore[untyped-decorator]
         def serve(*tensors: Any) -> Any:
             given: Any = list(tensors) if len(tensors) > 1 else tensors[0]
-            if isinstance(model.input, Mapping):
-                given = dict(zip(model.input, tensors, strict=True))
             return dict(zip(outputs, tf.nest.flatten(model(given, training=False)), strict=True))
 
         holder = tf.Module()
-        holder.model = model
+        holder.kept = [variable.value for variable in model.variables]
         function = serve.get_concrete_function()
 
     def reference(arrays: Arrays) -> Arrays:
@@ -76,6 +83,12 @@ def load_keras(path: Path, unsafe: bool) -> Source:
         Traced(function, holder), inputs, outputs=tuple(outputs), format="keras", path=path,
         reference=reference,
     )  # fmt: skip
+
+
+def _outputs(model: Any) -> list[str]:
+    """Names of the outputs: a Sequential has none but its last layer's."""
+    names = list(getattr(model, "output_names", ()) or (model.layers[-1].name,))
+    return [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names)]
 
 
 def _refused(path: Path, error: Exception) -> MxError:
@@ -91,83 +104,79 @@ def _refused(path: Path, error: Exception) -> MxError:
 
 
 def load_saved(path: Path) -> Source:
-    """A SavedModel folder: its signature `serving_default`, or the only one. Raises SourceError.
-
-    It is read as a graph, which every version of TensorFlow can: objects that Keras saved beside it may be of
-    another version.
-    """
+    """A SavedModel folder: its signature `serving_default`, or the only one. Raises SourceError."""
     with quiet():
         import tensorflow as tf
 
-        session = tf.compat.v1.Session(graph=tf.Graph())
         try:
-            with session.graph.as_default():
-                signatures = dict(tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def)
+            session, signatures = _graph(path)
         except Exception as error:
             raise SourceError(
                 f"TensorFlow can't load {path}: {type(error).__name__}: {first_line(error)}", "save it again"
             ) from error
-    signatures.pop("__saved_model_init_op", None)
     if DEFAULT not in signatures and len(signatures) != 1:
         raise SourceError(
             f"{path} has the signatures {', '.join(signatures) or '(none)'}, not {DEFAULT}",
             "save it with signatures={'serving_default': …}",
         )
     key = DEFAULT if DEFAULT in signatures else next(iter(signatures))
-    taken, given = signatures[key].inputs, signatures[key].outputs
-    inputs = {name: taken[name].name for name in sorted(taken)}
-    outputs = {name: given[name].name for name in sorted(given)}
+    graph = Graph.of(key, signatures[key])
 
     def reference(arrays: Arrays) -> Arrays:
-        found: Arrays = session.run(outputs, {inputs[name]: array for name, array in arrays.items()})
+        found: Arrays = session.run(graph.outputs, {graph.inputs[name]: array for name, array in arrays.items()})
         return found
 
-    specs = tuple(
-        spec_of(
-            name,
-            tf.dtypes.as_dtype(taken[name].dtype).as_numpy_dtype,
-            [dim.size for dim in taken[name].tensor_shape.dim],
-        )
-        for name in inputs
+    specs = []
+    for name in graph.inputs:
+        tensor = signatures[key].inputs[name]
+        dtype = tf.dtypes.as_dtype(tensor.dtype).as_numpy_dtype
+        specs.append(spec_of(name, dtype, [dim.size for dim in tensor.tensor_shape.dim]))
+    return Source(
+        graph, tuple(specs), outputs=tuple(graph.outputs), format="saved_model", path=path, reference=reference
     )
-    graph = Graph(key, inputs, outputs)
-    return Source(graph, specs, outputs=tuple(outputs), format="saved_model", path=path, reference=reference)
+
+
+def _graph(path: Path) -> tuple[Any, dict[str, Any]]:
+    """A session on a SavedModel's graph, and its signatures.
+
+    Every version of TensorFlow can read the graph; objects that Keras saved beside it may be of another version.
+    """
+    import tensorflow as tf
+
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        found = dict(tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def)
+    found.pop("__saved_model_init_op", None)
+    return session, found
 
 
 # --------------------------------------------------------------------------------------- conversion
 
 
 def convert(source: Source, path: Path) -> None:
-    """Write the file, under the model's own names. Raises ConversionError naming operators that LiteRT lacks."""
+    """Write the file, under the model's own names. Raises ConversionError naming operators that LiteRT lacks.
+
+    Both kinds go through a graph whose variables are frozen: left as they are, LiteRT would find them empty.
+    """
     model: Traced | Graph = source.module
-    with quiet():
+    with quiet(), tempfile.TemporaryDirectory(prefix="mx-keras-") as folder:
+        import tensorflow as tf
+
+        saved = str(source.path)
         try:
-            content = _from_graph(source.path, model) if isinstance(model, Graph) else _from_keras(model)
+            if isinstance(model, Traced):
+                saved = folder
+                tf.saved_model.save(model.owner, folder, signatures={DEFAULT: model.function})
+                model = Graph.of(DEFAULT, _graph(Path(folder))[1][DEFAULT])
+            converter = tf.compat.v1.lite.TFLiteConverter.from_saved_model(saved, signature_key=model.key)
+            path.write_bytes(converter.convert())
         except Exception as error:
             if is_disk_error(error):
                 raise
             raise _translate(error) from error
-    path.write_bytes(content)
-    if isinstance(model, Graph):
-        read = flatbuffer.read(path)
-        flatbuffer.sign(read, DEFAULT, model.inputs, model.outputs)
-        flatbuffer.write(read, path)
-
-
-def _from_keras(model: Traced) -> bytes:
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory(prefix="mx-keras-") as folder:
-        tf.saved_model.save(model.owner, folder, signatures={DEFAULT: model.function})
-        found: bytes = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[DEFAULT]).convert()
-    return found
-
-
-def _from_graph(path: Path | None, model: Graph) -> bytes:
-    import tensorflow as tf
-
-    found: bytes = tf.compat.v1.lite.TFLiteConverter.from_saved_model(str(path), signature_key=model.key).convert()
-    return found
+    read = flatbuffer.read(path)
+    flatbuffer.sign(read, DEFAULT, model.inputs, model.outputs)
+    flatbuffer.write(read, path)
 
 
 def _translate(error: Exception) -> ConversionError:

@@ -27,9 +27,14 @@ def rename(model: Any, program: Any) -> None:
     """Name what each operator writes: the module's path for layers, the operator and a number for the rest."""
     weights = list(_weights(program))
     for graph, signature in zip(model.subgraphs, model.signatureDefs, strict=True):
-        fixed = {entry.tensorIndex: entry.name.decode() for entry in (*signature.inputs, *signature.outputs)}
-        used = set(fixed.values())
         paths = _layers(model, graph, weights)
+        layered = {index for number in paths for index in graph.operators[number].outputs}
+        fixed = {
+            entry.tensorIndex: entry.name.decode()
+            for entry in (*signature.inputs, *signature.outputs)
+            if entry.tensorIndex not in layered
+        }
+        used = set(fixed.values())
         for number, operator in enumerate(graph.operators or ()):
             kind = flatbuffer.operator_name(model, operator).lower()
             name = paths.get(number, f"{kind}_{number}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SAMPLES = 256
 
 #: shares of the operators that a search leaves in float32, one after another
-_SHARES = (0.0, 0.03, 0.08, 0.15, 0.3, 0.5, 0.8)
+_SHARES = (0.0, 0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8)
 
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
 
@@ -68,8 +68,6 @@ def quantize(
     OptionError for what can't be asked, ConversionError where nothing can be quantized or the quantizer fails.
     """
     model = flatbuffer.read(artifact.entry_path)
-    if artifact.precision != "float32":
-        raise OptionError(f"{artifact.path} is {artifact.precision} already", "quantize the float32 artifact")
     mode = _mode(model, options, calibration)
     work = Work(artifact, model, mode, options)
     if mode == "static":
@@ -176,6 +174,8 @@ def _recipe(made: Any, work: Work) -> None:
         made.update_quantization_recipe(".*", every, config, AlgorithmName.FLOAT_CASTING)
     else:
         made.add_static_config(".*", every, 8, 8)
+        # an integer quotient by what rounds to zero fails at run time
+        made.update_quantization_recipe(".*", TFLOperationName.DIV, None, AlgorithmName.NO_QUANTIZE)
         if work.options.io == "float":
             for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
                 made.update_quantization_recipe(".*", end, None, AlgorithmName.NO_QUANTIZE)
@@ -190,11 +190,16 @@ def _calibrated(artifact: Artifact, calibration: Calibration | None) -> Any:
         key, arrays = written(sample)
         by_signature.setdefault(key, []).append(arrays)
     with quiet():
-        from ai_edge_quantizer import quantizer, recipe
+        from ai_edge_quantizer import calibrator, recipe, recipe_manager
+        from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
-        made = quantizer.Quantizer(str(artifact.entry_path), recipe.static_wi8_ai8())
+        every = recipe_manager.RecipeManager()
+        every.load_quantization_recipe(recipe.static_wi8_ai8())
+        # by default ranges are averages over time, which cut off what only some samples reach
+        made = calibrator.Calibrator(str(artifact.entry_path), num_threads=1, qsv_update_func=min_max_update)
         try:
-            return made.calibrate(by_signature, num_threads=1)
+            made.calibrate(by_signature, every)
+            return made.get_model_qsvs()
         except Exception as error:
             raise ConversionError(
                 f"calibration failed: {type(error).__name__}: {first_line(error)}", "--debug shows the trace"
@@ -263,7 +268,10 @@ def _fragile(work: Work, goal: Goal) -> list[str]:
 
 
 def _activations(work: Work, goal: Goal) -> dict[str, float]:
-    """Tensor → noise power over signal power after rounding to 8 bits of its calibrated range."""
+    """Tensor → what rounding it to 8 bits of its calibrated range adds, over the typical size of its values.
+
+    Typical is the geometric mean: a few values far out make the range, and must not hide what they cost the others.
+    """
     import numpy as np
 
     with quiet():
@@ -282,7 +290,9 @@ def _activations(work: Work, goal: Goal) -> dict[str, float]:
         low, high = min(float(np.min(seen["min"])), 0.0), max(float(np.max(seen["max"])), 0.0)
         step = max((high - low) / 255, 1e-30)
         rounded = np.rint(np.clip(values, low, high) / step) * step
-        found[detail["name"]] = float(((rounded - values) ** 2).sum() / max((values**2).sum(), 1e-30))
+        sizes = np.abs(values[values != 0])
+        typical = float(np.exp(np.log(sizes).mean())) if sizes.size else 1.0
+        found[detail["name"]] = float(np.sqrt(((rounded - values) ** 2).mean())) / max(typical, 1e-30)
     return found
 
 

@@ -1,0 +1,120 @@
+"""Quantization from the .tflite file: what each mode writes, what it costs, and what stays in float32."""
+
+import modelexport as mx
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("litert_torch")
+pytest.importorskip("ai_edge_quantizer")
+
+from modelexport import api, quantization  # noqa: E402
+from modelexport.errors import OptionError  # noqa: E402
+from torch import nn  # noqa: E402
+
+
+class Net(nn.Module):
+    """Convolutions and a head, with a scale between that 8 bits can't hold beside the rest when `wild`."""
+
+    def __init__(self, wild=False):
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16 * 16, 6)
+        self.wild = wild
+
+    def forward(self, x):
+        x = self.second(self.first(x).relu()).relu()
+        if self.wild:  # one channel a thousand times the others, scaled back later
+            scale = torch.ones(16, 1, 1)
+            scale[3] = 2000.0
+            x = (x * scale + 0.5) / scale
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 4).flatten(1))
+
+
+def made(folder, wild=False):
+    torch.manual_seed(0)
+    source = mx.Source(Net(wild).eval(), inputs=("x:float32[batch=1..8,3,16,16]",), name="net")
+    (artifact,) = mx.export(source, ["tflite"], folder)
+    np.savez(folder / "samples.npz", x=np.random.default_rng(0).standard_normal((24, 3, 16, 16)).astype("f4"))
+    return artifact, folder / "samples.npz"
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("net"))
+
+
+def quantized(net, folder, calibrate=True, **options):
+    artifact, samples = net
+    keywords = {"calibration": samples} if calibrate else {}
+    if "max_drop" in options:
+        keywords["max_drop"] = options.pop("max_drop")
+    copy = api.quantize(artifact.path, folder / "copy.tflite", options=options, **keywords)
+    assert copy.parity.verified is True
+    return copy, quantization.report_of(copy)
+
+
+@pytest.mark.parametrize(
+    ("options", "share", "drop", "precision"),
+    [
+        ({"mode": "dynamic"}, 0.45, 1e-3, "int8 weights"),
+        ({"mode": "weight-only"}, 0.45, 1e-3, "int8 weights"),
+        ({"mode": "weight-only", "bits": "4"}, 0.35, 0.05, "int4 weights"),
+        ({"mode": "static"}, 0.5, 2e-3, "int8"),
+        ({"mode": "float16"}, 0.65, 1e-5, "float16 weights"),
+    ],
+)
+def test_every_mode(options, share, drop, precision, net, tmp_path):
+    copy, report = quantized(net, tmp_path, **options)
+    assert copy.entry_path.stat().st_size < share * net[0].entry_path.stat().st_size
+    assert report.score["drop"] < drop
+    assert {layer.name: layer.precision for layer in report.layers} == dict.fromkeys(
+        ("first", "second", "head"), precision
+    )
+    assert copy.details["resized"] == "batch"
+
+
+def test_auto_is_static_where_convolutions_are_calibrated(net, tmp_path):
+    assert quantized(net, tmp_path)[1].mode == "static"
+    assert quantized(net, tmp_path, calibrate=False)[1].mode == "dynamic"
+
+
+def test_static_without_samples_says_so(net, tmp_path):
+    _, report = quantized(net, tmp_path, calibrate=False, mode="static")
+    assert "golden cases" in report.warnings[0]
+    assert report.calibrated is False
+
+
+def test_integers_in_and_out_and_floats_in_the_session(net, tmp_path):
+    copy, _ = quantized(net, tmp_path, mode="static", io="integer")
+    assert copy.details["file"]["input x"].startswith("int8")
+    assert copy.details["file"]["output output"].startswith("int8")
+    x = np.random.default_rng(3).standard_normal((5, 3, 16, 16)).astype("f4")
+    with api.run(copy.path) as one, api.run(net[0].path) as other:
+        a, b = one({"x": x})["output"], other({"x": x})["output"]
+    assert a.dtype == np.float32
+    assert np.abs(a - b).max() < 0.05 * np.abs(b).max()
+    with pytest.raises(OptionError):
+        quantized(net, tmp_path, mode="dynamic", io="integer")
+
+
+def test_excluded_layers_stay(net, tmp_path):
+    _, report = quantized(net, tmp_path, mode="dynamic", exclude="fir*")
+    assert {layer.name: layer.precision for layer in report.layers}["first"] == "float32"
+    assert {layer.name: layer.note for layer in report.layers}["first"] == "excluded"
+    with pytest.raises(OptionError, match="matches no layer"):
+        quantized(net, tmp_path, mode="dynamic", exclude="nothing")
+
+
+def test_what_loses_most_stays_in_float_until_the_goal_holds(tmp_path):
+    """One channel takes the whole range of an activation: 8 bits of it leave nothing of the others."""
+    net = made(tmp_path, wild=True)
+    _, plain = quantized(net, tmp_path, mode="static")
+    assert plain.score["drop"] > 0.003
+    copy, report = quantized(net, tmp_path, mode="static", max_drop=1e-3)
+    assert report.score["drop"] <= 1e-3
+    assert [trial.verdict for trial in report.trials][-1] == "kept"
+    assert report.trials[-1].left
+    assert {layer.precision for layer in report.layers} >= {"int8"}
+    assert copy.entry_path.stat().st_size < net[0].entry_path.stat().st_size

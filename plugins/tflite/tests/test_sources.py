@@ -1,0 +1,173 @@
+"""Models that others made: .tflite files, .keras files, SavedModel folders."""
+
+import importlib.util
+from pathlib import Path
+
+import modelexport as mx
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert")
+
+from modelexport import api, source
+from modelexport.errors import SourceError, UnsafeFileError
+from modelexport.types import LoadOptions
+
+#: basic-pitch scales a spectrum by its own extremes, so rounding shows where there is no sound
+SILENCE = "atol=0.1,rtol=0.1"
+
+
+def adopt(path, folder, **keywords):
+    (artifact,) = mx.export(str(path), ["tflite"], folder, **keywords)
+    return artifact
+
+
+@pytest.fixture(scope="module")
+def pitch():
+    """The folder of one net in several formats, converted by its authors; and what their ONNX file answers."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    spec = importlib.util.find_spec("basic_pitch")
+    if spec is None:
+        pytest.skip("needs basic-pitch: pip install --no-deps basic-pitch")
+    folder = Path(spec.origin).parent / "saved_models" / "icassp_2022"
+    seconds = np.arange(43844) / 22050
+    sound = sum(np.sin(2 * np.pi * hertz * seconds) for hertz in (261.63, 329.63, 392.0))
+    x = (sound / 3 * 0.8).astype(np.float32)[None, :, None]
+    session = onnxruntime.InferenceSession(str(folder / "nmp.onnx"))
+    return folder, x, session.run(None, {session.get_inputs()[0].name: x})
+
+
+def as_their_onnx(artifact, x, wanted):
+    with api.run(artifact.path) as session:
+        found = session({"input_2": x})
+    assert sorted(found) == ["contour", "note", "onset"]
+    for array in found.values():
+        assert min(float(abs(array - want).max()) for want in wanted if want.shape == array.shape) < 1e-3
+
+
+@pytest.mark.slow
+def test_a_tflite_file_by_others_gives_what_their_onnx_gives(pitch, tmp_path):
+    folder, x, wanted = pitch
+    artifact = adopt(folder / "nmp.tflite", tmp_path, tolerance=SILENCE)
+    assert artifact.entry_path.read_bytes() == (folder / "nmp.tflite").read_bytes()
+    assert str(artifact.inputs[0]) == "input_2:float32[batch,43844,1]"
+    as_their_onnx(artifact, x, wanted)
+
+
+@pytest.mark.slow
+def test_a_saved_model_by_others_gives_what_their_onnx_gives(pitch, tmp_path):
+    pytest.importorskip("tensorflow")
+    folder, x, wanted = pitch
+    artifact = adopt(folder / "nmp", tmp_path, tolerance=SILENCE)
+    assert str(artifact.inputs[0]) == "input_2:float32[batch,43844,1]"
+    assert artifact.parity.verified is True
+    as_their_onnx(artifact, x, wanted)
+
+
+# --------------------------------------------------------------------------------------- Keras
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A small CNN, trained on digits; its folder, and images with their labels."""
+    keras = pytest.importorskip("keras")
+    data = pytest.importorskip("sklearn.datasets").load_digits()
+    images, labels = (data.images[..., None] / 16).astype(np.float32), data.target
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="image"),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(10, activation="softmax", name="digit"),
+        ]
+    )
+    net.compile("adam", "sparse_categorical_crossentropy")
+    net.fit(images[:1400], labels[:1400], epochs=4, batch_size=64, verbose=0)
+    folder = tmp_path_factory.mktemp("keras")
+    net.save(folder / "digits.keras")
+    net.save(folder / "digits.h5")
+    net.export(folder / "saved", verbose=False)
+    np.savez(folder / "images.npz", image=images[:64])
+    return folder, images[1400:], labels[1400:], net
+
+
+def test_a_keras_model_trained_on_digits(digits, tmp_path):
+    folder, images, labels, net = digits
+    artifact = adopt(folder / "digits.keras", tmp_path)
+    assert artifact.parity.verified is True
+    assert max(row["max_abs"] for row in artifact.parity.outputs) < 1e-5
+    assert [str(spec) for spec in artifact.inputs] == ["image:float32[batch,8,8,1]"]
+    assert [spec.name for spec in artifact.outputs] == ["digit"]
+    with api.run(artifact.path) as session:
+        found = session({"image": images})["digit"]
+    np.testing.assert_allclose(found, net.predict(images, verbose=0), atol=1e-5)
+    assert (found.argmax(1) == labels).mean() > 0.8
+
+    small = api.quantize(artifact.path, tmp_path / "int8.tflite", calibration=folder / "images.npz")
+    assert small.parity.verified is True
+    assert small.entry_path.stat().st_size < 0.6 * artifact.entry_path.stat().st_size
+    with api.run(small.path) as session:
+        assert (session({"image": images})["digit"].argmax(1) == found.argmax(1)).mean() > 0.97
+
+
+@pytest.mark.slow
+def test_a_saved_model_that_keras_exported(digits, tmp_path):
+    folder, images, _, net = digits
+    artifact = adopt(folder / "saved", tmp_path)
+    assert artifact.parity.verified is True
+    (name,) = (spec.name for spec in artifact.inputs)
+    with api.run(artifact.path) as session:
+        (found,) = session({name: images[:3]}).values()
+    np.testing.assert_allclose(found, net.predict(images[:3], verbose=0), atol=1e-5)
+
+
+def test_hdf5_needs_the_flag(digits, tmp_path):
+    folder, *_ = digits
+    with pytest.raises(UnsafeFileError) as caught:
+        adopt(folder / "digits.h5", tmp_path)
+    assert "--allow-pickle" in caught.value.hint
+    assert adopt(folder / "digits.h5", tmp_path, allow_pickle=True).parity.verified is True
+
+
+def test_a_lambda_layer_needs_the_flag(digits, tmp_path):
+    keras = pytest.importorskip("keras")
+    net = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x * 2)])
+    net.save(tmp_path / "lambda.keras")
+    with pytest.raises(UnsafeFileError) as caught:
+        adopt(tmp_path / "lambda.keras", tmp_path)
+    assert "--allow-pickle" in caught.value.hint
+
+
+# --------------------------------------------------------------------------------------- refused
+
+
+def test_what_is_not_there_or_damaged(tmp_path):
+    with pytest.raises(SourceError, match="no file"):
+        source.resolve(str(tmp_path / "none.tflite"), LoadOptions())
+    (tmp_path / "text.tflite").write_text("not a model, but long enough")
+    with pytest.raises(SourceError, match="no TFLite file"):
+        source.resolve(str(tmp_path / "text.tflite"), LoadOptions())
+    (tmp_path / "text.keras").write_text("nor this")
+    if importlib.util.find_spec("tensorflow"):
+        with pytest.raises(SourceError, match="can't load"):
+            source.resolve(str(tmp_path / "text.keras"), LoadOptions())
+
+
+def test_without_tensorflow_the_install_line_is_named(tmp_path, monkeypatch):
+    from modelexport_tflite import source as files
+
+    (tmp_path / "model.keras").write_bytes(b"PK")
+    monkeypatch.setattr(files, "importable", lambda module: False)
+    with pytest.raises(SourceError) as caught:
+        files.load(str(tmp_path / "model.keras"), LoadOptions())
+    assert "modelexport-tflite[tensorflow]" in caught.value.hint
+
+
+def test_other_references_are_left_to_others(tmp_path):
+    from modelexport_tflite import mx_load
+
+    (tmp_path / "weights.h5").write_bytes(b"not HDF5")
+    for ref in ("nets.py:net", "model.onnx", str(tmp_path), str(tmp_path / "weights.h5")):
+        assert mx_load(ref, LoadOptions()) is None
