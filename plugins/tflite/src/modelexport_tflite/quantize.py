@@ -268,9 +268,9 @@ def _fragile(work: Work, goal: Goal) -> list[str]:
 
 
 def _activations(work: Work, goal: Goal) -> dict[str, float]:
-    """Tensor → what rounding it to 8 bits of its calibrated range adds, over the typical size of its values.
+    """Tensor → what rounding to 8 bits of its calibrated range adds, over the typical size of a value.
 
-    Typical is the geometric mean: a few values far out make the range, and must not hide what they cost the others.
+    Typical is the geometric mean: a few values far out make the range, and must not hide what that costs.
     """
     import numpy as np
 
