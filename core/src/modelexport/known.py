@@ -17,6 +17,10 @@ TARGETS: dict[str, tuple[str, str]] = {
         "TFLite for Android, iOS and embedded Linux, run by LiteRT",
         "pip install 'modelexport-tflite[export]'",
     ),
+    "executorch": (
+        "ExecuTorch programs for phones and embedded devices",
+        "pip install 'modelexport-executorch[export]'",
+    ),
 }
 
 #: source plugin → (what it loads, command that installs it)

@@ -67,7 +67,7 @@ class QuantizeOptions:
 
     mode: Literal["auto", "static", "dynamic"] = option(
         "auto",
-        "static: activations on calibrated scales, for convolutions; dynamic: scaled as they come, for transformers",
+        "static: activations on calibrated scales, for convolutions; dynamic: as they come, for transformers",
     )
     bits: Literal[8, 4] = option(
         8, "bits of a weight; 4 is for linear layers, dynamic, with a scale for each group"

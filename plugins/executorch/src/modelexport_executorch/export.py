@@ -79,9 +79,9 @@ def lowered(
 ) -> tuple[Any, dict[str, Any]]:
     """The finished ExecuTorch program of a captured one, and what is to be said of it.
 
-    `source` stays as it is.
-    With `fuse`, quantize and dequantize operators are fused with what no delegate took. `custom` names kernels that
-    are not the runtime's own. Raises ConversionError for operators without a kernel, all at once.
+    `source` stays as it is. With `fuse`, quantize and dequantize operators are fused with what no delegate took.
+    `custom` names kernels that are not the runtime's own. Raises ConversionError for operators without a kernel,
+    all at once.
     """
     names = backends.checked(backend)
     with quiet(), _plain_convolutions():

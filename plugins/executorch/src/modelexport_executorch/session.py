@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,19 +89,14 @@ def load(path: Path) -> Any:
 
 @contextmanager
 def said() -> Iterator[list[str]]:
-    """What the runtime writes to standard error meanwhile, as lines, instead of on the user's terminal."""
+    """What the runtime prints to Python's standard error meanwhile, as lines, off the user's terminal."""
     lines: list[str] = []
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as stream:
-        kept = os.dup(2)
-        os.dup2(stream.fileno(), 2)
-        try:
+    stream = io.StringIO()
+    try:
+        with redirect_stderr(stream):
             yield lines
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            stream.seek(0)
-            lines += stream.read().decode(errors="replace").splitlines()
+    finally:
+        lines += stream.getvalue().splitlines()
 
 
 def _last(lines: Sequence[str]) -> str:

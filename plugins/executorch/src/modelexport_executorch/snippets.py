@@ -89,8 +89,8 @@ def _value(spec: TensorSpec, taken: set[str]) -> Value:
 _RESERVED = """
 and args auto bool break byte case catch char class const continue data default delete do double else enum export
 false final float for fun func goto if import in int interface is let long main module new null object operator or
-out outputs package path private public result results return run short show sizes static string struct super switch
-template tensor this throw true try type typeof union using val value var void when while
+out outputs package path private public result results return run short show sizes static string struct super
+switch template tensor this throw true try type typeof union using val value var void when while
 """
 
 

@@ -64,10 +64,10 @@ def _integers(module: Any, work: Work, left: set[str]) -> Any:
 def _quantizer() -> Any:
     """XNNPACK's quantizer, with two of its ways mended.
 
-    It makes a float tensor of every number that is added to or multiplied with another: here only of those that meet
-    floats, since the positions of a transformer's words are integers and must stay so. And it rounds between a layer
-    and a clamp behind it, such as ReLU6, so that most of the scale is spent on what is cut off: XNNPACK computes both
-    as one.
+    It makes a float tensor of every number that is added to or multiplied with another: here only of those that
+    meet floats, since the positions of a transformer's words are integers and must stay so. And it rounds between
+    a layer and a clamp behind it, such as ReLU6, so that most of the scale is spent on what is cut off: XNNPACK
+    computes both as one.
     """
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
@@ -120,7 +120,7 @@ def _arguments(work: Work) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
 
 
 def _grouped(module: Any, work: Work, wanted: set[str]) -> Any:
-    """Linear layers with 4-bit weights, a scale for each group: torchao quantizes modules, so calls become some."""
+    """Linear layers with 4-bit weights, a scale a group: torchao quantizes modules, so calls become some."""
     import torch
     from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
     from torchao.quantization.granularity import PerGroup
