@@ -156,6 +156,21 @@ def test_a_recurrent_net_with_a_dynamic_batch(tmp_path):
     assert artifact.details["resized"] == "batch"
 
 
+def test_group_norm_and_a_transposed_convolution_with_an_open_batch(tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.norm = nn.ConvTranspose2d(3, 8, 2, stride=2), nn.GroupNorm(2, 8)
+
+        def forward(self, x):
+            return self.norm(self.up(x)).flatten(2).mean(2)
+
+    artifact = export(Net(), tmp_path, "x:float32[batch,3,6,6]")
+    assert artifact.parity.verified is True
+    assert artifact.details["resized"] == "batch"
+    assert "BROADCAST_TO" not in artifact.details["operators"]
+
+
 def test_a_batch_that_does_not_resize_gets_signatures(tmp_path):
     class Rows(nn.Module):
         """Compares every row with every other: the batch is two axes of one tensor."""

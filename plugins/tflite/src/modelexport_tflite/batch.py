@@ -31,6 +31,8 @@ def free(model: Any, traced: int, smallest: int) -> None:
             name = flatbuffer.operator_name(model, operator)
             if name in _SHAPES:
                 _open_shape(model, graph, operator, _SHAPES[name], traced)
+            elif name == "BROADCAST_TO":
+                _multiply(model, graph, operator, traced)
             elif name in _BROADCAST:
                 for index in operator.inputs:
                     _shrink(model, graph.tensors[index], traced)
@@ -53,6 +55,26 @@ def _open_shape(model: Any, graph: Any, operator: Any, position: int, traced: in
     _replace(model, tensor, opened)
     if operator.builtinOptions is not None and hasattr(operator.builtinOptions, "newShape"):
         operator.builtinOptions.newShape = opened.astype(np.int32)
+
+
+def _multiply(model: Any, graph: Any, operator: Any, traced: int) -> None:
+    """Multiply by ones in place of a broadcast: its shape can't hold a -1, and a product broadcasts by itself."""
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    given, shape = (graph.tensors[index] for index in operator.inputs[:2])
+    values = flatbuffer.constant(model, shape)
+    kind = flatbuffer.dtype(given)
+    if values is None or kind not in ("float32", "int32") or (axis := _axis(values, traced)) is None:
+        return
+    ones = schema.TensorT()
+    ones.name, ones.type, ones.buffer = given.name + b".ones", given.type, given.buffer
+    ones.shape = np.where(np.arange(len(values)) == axis, values // traced, values).astype(np.int32)
+    _replace(model, ones, np.ones(ones.shape, kind))
+    graph.tensors.append(ones)
+    operator.inputs = np.array([operator.inputs[0], len(graph.tensors) - 1], np.int32)
+    operator.opcodeIndex = flatbuffer.opcode(model, "MUL")
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
 
 
 def _axis(shape: Any, traced: int) -> int | None:

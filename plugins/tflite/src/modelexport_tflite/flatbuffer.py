@@ -85,6 +85,20 @@ def operator_name(model: Any, operator: Any) -> str:
     return f"SelectTF({custom.removeprefix('Flex')})" if custom.startswith("Flex") else f"Custom({custom})"
 
 
+def opcode(model: Any, name: str) -> int:
+    """The index of a built-in operator in the model's table, where it is put if need be."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    wanted = getattr(schema.BuiltinOperator, name)
+    for index, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == wanted:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.deprecatedBuiltinCode, code.version = wanted, min(wanted, 127), 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
 def operators(model: Any, subgraph: int | None = None) -> dict[str, int]:
     """How many of each operator the model has, or one subgraph of it, most frequent first."""
     graphs = model.subgraphs if subgraph is None else [model.subgraphs[subgraph]]
