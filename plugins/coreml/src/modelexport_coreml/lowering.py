@@ -26,9 +26,9 @@ def lowered(program: Any, whole: bool = True) -> Any:
     for name, rewrite in _rewrites().items():
         packet, _, overload = name.partition(".")
         table[getattr(getattr(torch.ops.aten, packet), overload)] = rewrite
-    program = copy.deepcopy(program)
-    _repeat_shared_heads(program)
     with quiet("torch.fx", "torch._export"):
+        program = copy.deepcopy(program)
+        _repeat_shared_heads(program)
         return program.run_decompositions(table)
 
 

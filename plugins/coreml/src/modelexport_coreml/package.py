@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import os
-import warnings
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,20 +25,33 @@ _ARRAYS = {65568: "float32", 65552: "float16", 131104: "int32", 65600: "float64"
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep coremltools' warnings and progress bars off the user's terminal."""
-    logger = logging.getLogger("coremltools")
-    level, bars = logger.level, os.environ.get("TQDM_DISABLE")
-    logger.setLevel(logging.CRITICAL)
+    from modelexport import capture
+
+    bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with capture.quiet("coremltools", "torchao", "torch.utils._pytree"):
+            _import()
             yield
     finally:
-        logger.setLevel(level)
         if bars is None:
             del os.environ["TQDM_DISABLE"]
         else:
             os.environ["TQDM_DISABLE"] = bars
+
+
+def _import() -> None:
+    """Import coremltools without TensorFlow, which it imports where it finds it: ten seconds for nothing here."""
+    if "coremltools" in sys.modules:
+        return
+    hidden = "tensorflow" not in sys.modules
+    if hidden:
+        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        import coremltools  # noqa: F401
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
 
 
 def units(name: str) -> Any:
