@@ -76,6 +76,7 @@ def precisions(artifact):
     return {layer.name: layer.precision for layer in report(artifact).layers}
 
 
+@pytest.mark.slow
 def test_static_on_calibration_data(cnn, images, tmp_path):
     made = modelexport.quantize(cnn.path, tmp_path / "out", calibration=images)
     found = report(made)
@@ -100,6 +101,7 @@ def test_layers_can_be_left_out(cnn, images, tmp_path):
     assert left == {"body.0": "excluded", "head": "excluded"}
 
 
+@pytest.mark.slow
 def test_layers_are_left_until_the_goal_holds(cnn, images, tmp_path):
     first = modelexport.quantize(cnn.path, tmp_path / "first", calibration=images, verify=False)
     budget = report(first).score["drop"] / 2
@@ -110,6 +112,7 @@ def test_layers_are_left_until_the_goal_holds(cnn, images, tmp_path):
     assert "float32" in precisions(made).values() and "int8" in precisions(made).values()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
 def test_positions_stay_whole_numbers(words, tmp_path, mode):
     """XNNPACK's quantizer makes floats of the numbers added to them, which no table can be asked for."""
@@ -124,6 +127,7 @@ def test_auto_is_dynamic_for_a_transformer(words, tmp_path):
     assert report(modelexport.quantize(words.path, tmp_path / "out", verify=False)).mode == "dynamic"
 
 
+@pytest.mark.slow
 def test_four_bits_in_groups(words, tmp_path):
     made = modelexport.quantize(words.path, tmp_path / "out", options={"mode": "dynamic", "bits": "4"})
     assert made.precision == "int4"

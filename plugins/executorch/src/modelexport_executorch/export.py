@@ -1,8 +1,8 @@
 """Captured program → model.pte, through ExecuTorch.
 
 Lowering changes the program that it is given, memory is planned for the largest size of every dim, and a kernel
-that the runtime lacks shows only when it loads: so a copy is lowered, open dims get a bound, and kernels are looked
-up here.
+that the runtime lacks shows only when it loads: so a copy is lowered, open dims get a bound, and kernels are
+looked up here.
 """
 
 from __future__ import annotations

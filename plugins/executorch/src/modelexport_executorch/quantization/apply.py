@@ -94,8 +94,10 @@ def _quantizer() -> Any:
         def annotate(self, model: Any) -> Any:
             model = super().annotate(model)
             for node in model.graph.nodes:
-                layer = node.args[0] if node.target in clamps else None
-                given = layer.meta.get(Q_ANNOTATION_KEY) if layer is not None else None
+                if node.target not in clamps:
+                    continue
+                layer = node.args[0]
+                given = layer.meta.get(Q_ANNOTATION_KEY)
                 if given is None or str(layer.target) not in layers.KINDS or len(layer.users) > 1:
                     continue
                 node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
