@@ -34,6 +34,7 @@ SOURCES: dict[str, tuple[str, str]] = {
         "TorchScript archives (.pt, .ts, .jit, .torchscript)",
         "pip install 'modelexport-torchscript[export]'",
     ),
+    "coreml": (".mlpackage folders", "pip install 'modelexport-coreml[run]'"),
     "tflite": (
         ".tflite and .keras files, SavedModel folders",
         "pip install 'modelexport-tflite[tensorflow]'",
