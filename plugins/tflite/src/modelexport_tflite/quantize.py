@@ -220,7 +220,7 @@ def _search(
     _quantized(work, path, excluded)
     if goal is None or goal.max_drop is None:
         return (), ()
-    ranked = [name for name in _fragile(work, goal) if name not in excluded]
+    ranked = [name for name in _fragile(work, path, goal) if name not in excluded]
     trials: list[Trial] = []
     best: tuple[float, int] | None = None
     for count in dict.fromkeys(round(share * len(ranked)) for share in _SHARES):
@@ -251,8 +251,9 @@ def _drop(work: Work, path: Path, goal: Goal) -> float:
         return 1.0  # a copy that doesn't run drops everything
 
 
-def _fragile(work: Work, goal: Goal) -> list[str]:
-    """Operators, those first that lose most to 8 bits: by what rounding leaves of weights and activations."""
+def _fragile(work: Work, path: Path, goal: Goal) -> list[str]:
+    """Operators, those first that lose most to 8 bits: the kinds that cost most when they alone are quantized, and
+    within a kind by what rounding leaves of weights and activations."""
     noise: dict[str, float] = {}
     activations = _activations(work, goal) if work.mode == "static" else {}
     layers = naming.layers(work.model)
@@ -264,7 +265,12 @@ def _fragile(work: Work, goal: Goal) -> list[str]:
             losses.append(_weight_noise(layers[name][1], work.bits))
         if losses:
             noise[name] = max(losses)
-    return sorted(noise, key=lambda name: -noise[name])
+    kinds = {name: flatbuffer.operator_name(work.model, op) for name, op in _operators(work.model).items()}
+    costs = {}
+    for kind in {kinds[name] for name in noise} if work.mode == "static" else ():
+        _quantized(work, path, [name for name in kinds if kinds[name] != kind])
+        costs[kind] = _drop(work, path, goal)
+    return sorted(noise, key=lambda name: (-costs.get(kinds[name], 0.0), -noise[name]))
 
 
 def _activations(work: Work, goal: Goal) -> dict[str, float]:
