@@ -35,6 +35,7 @@ SOURCES: dict[str, tuple[str, str]] = {
         "pip install 'modelexport-torchscript[export]'",
     ),
     "coreml": (".mlpackage folders", "pip install 'modelexport-coreml[run]'"),
+    "executorch": (".pte files", "pip install 'modelexport-executorch[run]'"),
     "tflite": (
         ".tflite and .keras files, SavedModel folders",
         "pip install 'modelexport-tflite[tensorflow]'",

@@ -256,3 +256,15 @@ def test_an_etrecord_is_read_back(cnn):
 def test_threads_are_the_pools(cnn):
     with api.run(cnn.path, {"threads": "1"}) as session:
         assert session.details["threads"] == 1
+
+
+def test_an_existing_program_is_a_source(cnn, tmp_path):
+    made = tmp_path / "theirs.pte"
+    made.write_bytes(cnn.entry_path.read_bytes())
+    (artifact,) = modelexport.export(
+        made, "executorch", tmp_path / "out", inputs=["picture:float32[batch=1..64,3,16,16]"], verify=False
+    )
+    assert artifact.entry_path.read_bytes() == made.read_bytes()
+    image = np.random.default_rng(1).standard_normal((5, 3, 16, 16)).astype(np.float32)
+    (want,) = answers(cnn, image=image).values()
+    np.testing.assert_array_equal(answers(artifact, picture=image)["output_0"], want)

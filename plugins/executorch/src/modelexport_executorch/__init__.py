@@ -6,6 +6,7 @@ lowering.py  bounds of dims, state, and the operators that the runtime lacks
 account.py   what was written: delegated share, operators left behind, memory plan, kernels
 bundle.py    model.bpte, a program with its own test cases
 session.py   model.pte → Session, on ExecuTorch's runtime
+source.py    an existing .pte as a source
 snippets.py  programs in C++, Java, Kotlin and Swift that run a .pte
 xnnpack.py   XNNPACK's partitioner, kept from what it would fail at
 quantization/  8-bit and 4-bit copies, from the captured program
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from modelexport.accuracy import Goal
     from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build, Captured, Session
+    from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -84,7 +85,7 @@ def mx_target() -> Target:
     return Target(
         name="executorch",
         summary="ExecuTorch programs (.pte) for phones and embedded devices",
-        consumes=("captured",),
+        consumes=("captured", "executorch"),
         options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
         needs={
             "export": ("torch", "executorch"),
@@ -105,7 +106,13 @@ def mx_target() -> Target:
 
 
 @hookimpl
-def mx_export(source: Captured, out: Path, options: ExportOptions) -> Build:
+def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
+    from modelexport.types import Source
+
+    if isinstance(source, Source):
+        from .source import copy_file
+
+        return copy_file(source, out)
     from . import export
 
     return export.export(source, out, options)
@@ -125,6 +132,13 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
     from . import session
 
     return session.open_artifact(artifact, options)
+
+
+@hookimpl
+def mx_load(ref: str, options: LoadOptions) -> Source | None:
+    from . import source
+
+    return source.load(ref, options) if ref.endswith(".pte") else None
 
 
 @hookimpl
