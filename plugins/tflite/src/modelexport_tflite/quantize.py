@@ -33,6 +33,9 @@ _SAMPLES = 256
 #: shares of the operators that a search leaves in float32, one after another
 _SHARES = (0.0, 0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8)
 
+#: layers that can quantize their inputs as they run
+_DYNAMIC = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP")
+
 _CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"}
 
 
@@ -105,7 +108,10 @@ def _warnings(mode: str, calibration: Calibration | None, left: Sequence[str]) -
     if mode == "static" and calibration is None:
         found.append("ranges were taken from golden cases, random inputs: give --calibration")
     if left:
-        found.append(f"{len(left)} operators stayed in float32 to keep the accuracy asked for")
+        found.append(
+            f"{len(left)} operators take no calibrated ranges, to keep the accuracy: layers among them quantize "
+            "what they get as they run, the others stay in float32"
+        )
     return tuple(found)
 
 
@@ -129,8 +135,11 @@ def _operators(model: Any) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------- one attempt
 
 
-def _quantized(work: Work, path: Path, left: Iterable[str]) -> None:
-    """Write the file with everything quantized that can be, but for the operators `left`."""
+def _quantized(work: Work, path: Path, excluded: Iterable[str], left: Iterable[str] = ()) -> None:
+    """Write the file with everything quantized that can be, but for the operators `excluded`.
+
+    Of those `left` out of static quantization, layers keep int8 weights, and quantize what they get as they run.
+    """
     with quiet():
         from ai_edge_quantizer import quantizer
         from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
@@ -138,11 +147,14 @@ def _quantized(work: Work, path: Path, left: Iterable[str]) -> None:
         try:
             made = quantizer.Quantizer(str(work.artifact.entry_path))
             _recipe(made, work)
-            for name in left:
+            for name in (*excluded, *left):
                 scope = rf"(^|;){re.escape(name)};"
                 made.update_quantization_recipe(
                     scope, TFLOperationName.ALL_SUPPORTED, None, AlgorithmName.NO_QUANTIZE
                 )
+                if work.mode == "static" and name in left:
+                    for kind in _DYNAMIC:
+                        made.add_dynamic_config(scope, TFLOperationName(kind), 8)
             result = made.quantize(work.ranges, enable_progress_report=False)
         except Exception as error:
             if is_disk_error(error):
@@ -174,6 +186,7 @@ def _recipe(made: Any, work: Work) -> None:
         made.update_quantization_recipe(".*", every, config, AlgorithmName.FLOAT_CASTING)
     else:
         made.add_static_config(".*", every, 8, 8)
+        made.add_dynamic_config(".*", TFLOperationName.EMBEDDING_LOOKUP, 8)  # tables have no static form
         # an integer quotient by what rounds to zero fails at run time
         made.update_quantization_recipe(".*", TFLOperationName.DIV, None, AlgorithmName.NO_QUANTIZE)
         if work.options.io == "float":
@@ -225,10 +238,10 @@ def _search(
     best: tuple[float, int] | None = None
     for count in dict.fromkeys(round(share * len(ranked)) for share in _SHARES):
         left = tuple(ranked[:count])
-        _quantized(work, path, (*excluded, *left))
+        _quantized(work, path, excluded, left)
         drop = _drop(work, path, goal)
         holds = goal.holds(drop)
-        what = f"{work.mode}, {count} operators in float32" if count else work.mode
+        what = f"{work.mode}, {count} operators left out" if count else work.mode
         size = path.stat().st_size
         trials.append(Trial(what, drop, left, size=size, verdict="kept" if holds else "drops too much"))
         if holds:
@@ -236,7 +249,7 @@ def _search(
         best = min((drop, count), best or (drop, count))
     assert best is not None
     left = tuple(ranked[: best[1]])
-    _quantized(work, path, (*excluded, *left))
+    _quantized(work, path, excluded, left)
     return left, tuple(trials)
 
 
@@ -325,7 +338,13 @@ def _described(
     layers = []
     for name, (kind, values) in naming.layers(work.model).items():
         precision = precisions.get(name, "float32")
-        note = "excluded" if name in excluded else "left: it loses most" if name in left else ""
+        note = (
+            "excluded"
+            if name in excluded
+            else "its calibrated ranges lose most: they are left out"
+            if name in left
+            else ""
+        )
         if precision == "float32" and not note:
             note = "ai-edge-quantizer has no such form of this operator"
         saved = 0 if precision == "float32" else int(values.nbytes * (1 - _bits(precision) / 32))
