@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from . import capture, cases, torchref
 from .errors import CaptureError, OptionError
 from .plugins import first_line
 from .source import Described
 from .types import Captured, Dim, TensorSpec
+
+if TYPE_CHECKING:
+    from .types import Arrays
 
 #: dim → its size, or its narrower bounds
 Dims = Mapping[str, int | Dim]
@@ -76,26 +80,37 @@ def _shown(wanted: int | Dim) -> str:
 
 def program(captured: Captured, described: Described, outputs: Sequence[TensorSpec]) -> Captured:
     """`captured`, exported again for the narrower inputs of `described`. Raises CaptureError."""
+    try:
+        made = recaptured(captured, described.specs, capture.trace_inputs(described))
+    except Exception as error:
+        raise CaptureError(
+            f"the captured program can't be narrowed: {type(error).__name__}: {first_line(error)}",
+            "declare the sizes with --input, for every target",
+        ) from error
+    return replace(made, outputs=tuple(outputs))
+
+
+def recaptured(
+    captured: Captured, specs: tuple[TensorSpec, ...], inputs: Arrays | None = None, module: Any = None
+) -> Captured:
+    """The program captured again for inputs `specs`, or `module`, which takes the same ones, in its place.
+
+    It is traced on `inputs`, random ones by default. Raises what torch.export does.
+    """
     import torch
     from torch.utils import _pytree
 
-    wide = captured.program
-    tensors = {name: torchref.to_torch(array) for name, array in capture.trace_inputs(described).items()}
-    args, kwargs = torchref.arguments(wide, described.specs, tensors)
-    by_input = capture.dynamic_shapes(described.specs)
-    module = wide.module()
-    by_argument = _pytree.tree_unflatten(
-        [by_input[spec.name] or None for spec in described.specs], wide.call_spec.in_spec
-    )
-    shapes = dict(zip(torchref.parameters(module), by_argument[0], strict=False)) | by_argument[1]
-    dynamic = shapes if cases.dims_of(described.specs) else None
+    if inputs is None:
+        inputs = cases.generate_at(specs, cases.middle_sizes(specs))
+    tensors = {name: torchref.to_torch(array) for name, array in inputs.items()}
+    args, kwargs = torchref.arguments(captured.program, specs, tensors)
+    module = module or captured.program.module()
+    by_input = capture.dynamic_shapes(specs)
+    leaves = [by_input[spec.name] or None for spec in specs]
+    positional, named = _pytree.tree_unflatten(leaves, captured.program.call_spec.in_spec)
+    shapes = dict(zip(torchref.parameters(module), positional, strict=False)) | named
+    dynamic = shapes if cases.dims_of(specs) else None
     with capture.quiet("torch.fx", "torch._dynamo", "torch._export"):
-        try:
-            made = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
-        except Exception as error:
-            raise CaptureError(
-                f"the captured program can't be narrowed: {type(error).__name__}: {first_line(error)}",
-                "declare the sizes with --input, for every target",
-            ) from error
+        made = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
     kept = tuple(by_input.values()) if args else by_input
-    return Captured(made, described.specs, tuple(outputs), kept, captured.processing)
+    return replace(captured, program=made, inputs=specs, dynamic_shapes=kept)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelexport import capture, cases, torchref
+from modelexport import cases, narrow
 from modelexport.errors import ConversionError
 from modelexport.plugins import first_line
 from modelexport.types import Captured, Dim, TensorSpec
@@ -42,7 +42,14 @@ def bounded(captured: Captured, largest: Mapping[str, int]) -> Captured:
     """The program with open dims bounded; the same one where it has none."""
     if not largest:
         return captured
-    return recaptured(captured, tuple(limited(spec, largest) for spec in captured.inputs))
+    try:
+        return narrow.recaptured(captured, tuple(limited(spec, largest) for spec in captured.inputs))
+    except Exception as error:
+        names = ", ".join(largest)
+        raise ConversionError(
+            f"memory is planned for the largest sizes, and {names} can't be bounded: {first_line(error)}",
+            f"declare bounds with --input, or --dim executorch.{names.partition(',')[0]}=SIZE",
+        ) from error
 
 
 def limited(spec: TensorSpec, largest: Mapping[str, int]) -> TensorSpec:
@@ -53,34 +60,6 @@ def limited(spec: TensorSpec, largest: Mapping[str, int]) -> TensorSpec:
         return replace(size, max=largest[size.name]) if open_ended else size  # type: ignore[type-var, union-attr]
 
     return replace(spec, shape=tuple(limit(size) for size in spec.shape))
-
-
-def recaptured(captured: Captured, specs: tuple[TensorSpec, ...], module: Any = None) -> Captured:
-    """The program captured again, for inputs with other dims; or `module`, which takes the same inputs."""
-    import torch
-
-    inputs = cases.generate_at(specs, cases.middle_sizes(specs))
-    tensors = {name: torchref.to_torch(array) for name, array in inputs.items()}
-    args, kwargs = torchref.arguments(captured.program, specs, tensors)
-    shapes = capture.dynamic_shapes(specs)
-    dynamic: Any = tuple(shapes.values()) if args else shapes
-    with capture.quiet("torch.fx", "torch._dynamo", "torch._export"):
-        try:
-            program = torch.export.export(
-                module or captured.program.module(), args, kwargs, dynamic_shapes=dynamic, strict=False
-            )
-        except Exception as error:
-            if module is not None:
-                raise ConversionError(
-                    f"torch.export can't capture the quantized program: {first_line(error)}",
-                    "try another -k mode=; --debug shows the trace",
-                ) from error
-            names = ", ".join(dim.name for dim in open_dims(captured))
-            raise ConversionError(
-                f"memory is planned for the largest sizes, and {names} can't be bounded: {first_line(error)}",
-                f"declare bounds with --input, or --dim executorch.{names.partition(',')[0]}=SIZE",
-            ) from error
-    return replace(captured, program=program, inputs=specs, dynamic_shapes=dynamic)
 
 
 # --------------------------------------------------------------------------------------- rewrites

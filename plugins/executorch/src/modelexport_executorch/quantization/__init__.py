@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import capture, golden, pickles, torchref
+from modelexport import capture, golden, narrow, pickles, torchref
 from modelexport.errors import ConversionError, OptionError
 from modelexport.plugins import first_line
 from modelexport.quantization import Layer, Report, Trial
@@ -59,6 +59,17 @@ class Work:
         return {n for n in self.layers if any(fnmatch.fnmatchcase(n, p) for p in self.options.exclude)}
 
 
+def _recaptured(work: Work, module: Any) -> Any:
+    """The quantized module as a captured program again."""
+    try:
+        return narrow.recaptured(work.captured, work.captured.inputs, module=module).program
+    except Exception as error:
+        raise ConversionError(
+            f"torch.export can't capture the quantized program: {first_line(error)}",
+            "try another -k mode=; --debug shows the trace",
+        ) from error
+
+
 def quantize(
     artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
 ) -> Build:
@@ -70,7 +81,7 @@ def quantize(
     work = _work(artifact, options, calibration)
     with export.quiet():
         left, module, trials = _search(work, goal)
-        program = lowering.recaptured(work.captured, work.captured.inputs, module).program
+        program = _recaptured(work, module)
     names = tuple(artifact.details.get("backend", ("xnnpack",)))
     finished, details = export.lowered(program, names, fuse=work.bits == 4)
     (out / export.FILE).write_bytes(finished.buffer)
