@@ -9,7 +9,7 @@ READY = $(VENV)/.ready
 
 OPTIMUM = build/peers/optimum/.ready
 
-.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize alone coverage clean
+.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize bench-devices alone coverage clean
 
 setup: $(READY)
 
@@ -58,6 +58,10 @@ bench-optimum: setup $(OPTIMUM)
 # size, accuracy and latency of int8 on real models, for half an hour; the first time it trains one of them
 bench-quantize: setup
 	$(BIN)/python benchmarks/quantize.py --json build/peers/quantize.json
+
+# four models for phones in one command, and int8 on each target, in half an hour
+bench-devices: setup
+	$(BIN)/python benchmarks/devices.py --json build/peers/devices.json
 
 $(OPTIMUM): benchmarks/peers/optimum.txt
 	$(PYTHON) -m venv --clear $(@D)

@@ -1,7 +1,8 @@
-"""What quantization for devices does to a real net: size and accuracy of FashionNet on 10,000 labelled images.
+"""Targets of phones and small devices: real models for all of them in one command, and what int8 does on each.
 
-One section a target; each prints the commands that it gives and what came of them. No device is at hand: accuracy
-is what the runtimes of a desktop compute, and times are left out where they would not be a device's.
+`together` exports four models; a section for each target quantizes FashionNet, and judges it on 10,000 labelled
+images. Each prints the commands that it gives and what came of them. No device is at hand: numbers are what the
+runtimes of a desktop compute, and times are left out where they are not those of the device's runtime.
 `benchmarks/devices.py coreml` runs one section.
 """
 
@@ -120,12 +121,50 @@ def coreml() -> Figures:
     yield from beside(wide, path, report, "int8 weights and activations", 0.40, 0.005)
 
 
+def static() -> list[str | Path]:
+    return ["-k", "mode=static", "--calibration", calibration(), "--samples", str(SAMPLES)]
+
+
+def faster(plain: Path, copies: Mapping[str, Path], limit: float) -> Figures:
+    """p50 of each copy relative to float32, in the runtime of a desktop."""
+    for batch in (1, 8):
+        for what, ratio in zip(copies, latency(list(copies.values()), plain, batch=batch), strict=True):
+            yield Figure(f"{what}: p50, batch {batch}", ratio, at_most=limit)
+
+
+def tflite() -> Figures:
+    """LiteRT with XNNPACK, on this machine's CPU."""
+    plain = exported("tflite", "fashion", "--dim", "batch=1..64")
+    dynamic, report = quantized(plain, "dynamic", "-k", "mode=dynamic")
+    yield from beside(plain, dynamic, report, "dynamic int8", 0.32, 0.005)
+    full, report = quantized(plain, "static", *static())
+    yield from beside(plain, full, report, "static int8", 0.32, 0.005)
+    half, report = quantized(plain, "half", "-k", "mode=float16")
+    yield from beside(plain, half, report, "float16", 0.55, 0.001)
+    yield from faster(plain, {"dynamic int8": dynamic, "static int8": full}, 0.8)
+
+
+def executorch() -> Figures:
+    """ExecuTorch with XNNPACK, on this machine's CPU."""
+    plain = exported("executorch", "fashion", "--dim", "batch=1..64")
+    full, report = quantized(plain, "static", *static())
+    yield from beside(plain, full, report, "static int8", 0.32, 0.005)
+    yield from faster(plain, {"static int8": full}, 0.8)
+
+
 # --------------------------------------------------------------------------------------- the run
 
-SECTIONS: Mapping[str, Callable[[], Figures]] = {"together": together, "coreml": coreml}
+SECTIONS: Mapping[str, Callable[[], Figures]] = {
+    "together": together,
+    "coreml": coreml,
+    "tflite": tflite,
+    "executorch": executorch,
+}
 PACKAGES = {
     "together": ("litert-torch", "ai-edge-litert", "executorch", "coremltools", "onnxruntime", "torch"),
     "coreml": ("modelexport-coreml", "coremltools", "torch"),
+    "tflite": ("modelexport-tflite", "litert-torch", "ai-edge-litert", "ai-edge-quantizer", "torch"),
+    "executorch": ("modelexport-executorch", "executorch", "torchao", "torch"),
 }
 
 
