@@ -95,12 +95,13 @@ def quantize(
 
 
 def _mode(model: Any, options: QuantizeOptions, calibration: Calibration | None) -> str:
-    if options.io == "integer" and options.mode not in ("static", "auto"):
-        raise OptionError("-k io=integer goes with static quantization only", "give -k mode=static")
-    if options.mode != "auto":
-        return options.mode
-    convolutional = not _CONVOLUTIONS.isdisjoint(flatbuffer.operators(model, 0))
-    return "static" if convolutional and calibration is not None else "dynamic"
+    mode: str = options.mode
+    if mode == "auto":
+        convolutional = not _CONVOLUTIONS.isdisjoint(flatbuffer.operators(model, 0))
+        mode = "static" if convolutional and calibration is not None else "dynamic"
+    if options.io == "integer" and mode != "static":
+        raise OptionError(f"-k io=integer goes with static quantization, not {mode}", "give -k mode=static")
+    return mode
 
 
 def _warnings(mode: str, calibration: Calibration | None, left: Sequence[str]) -> tuple[str, ...]:
