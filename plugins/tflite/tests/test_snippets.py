@@ -1,46 +1,23 @@
-"""Programs to start from: C++ compiled against the declarations of the C API, the others parsed."""
+"""Programs to start from: the C++ one is built and run with the Python package's library, the others parsed."""
 
+import importlib.metadata
+import importlib.util
 import shutil
 import subprocess
+from pathlib import Path
 
 import modelexport as mx
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
 
-from modelexport import plugins  # noqa: E402
+from modelexport import api, plugins  # noqa: E402
 from torch import nn  # noqa: E402
 
-#: what TensorFlow's tensorflow/lite/c/c_api.h declares, of what the program uses
-HEADER = """
-#include <stddef.h>
-#include <stdint.h>
-extern "C" {
-typedef enum { kTfLiteOk = 0, kTfLiteError = 1 } TfLiteStatus;
-struct TfLiteModel; struct TfLiteInterpreter; struct TfLiteInterpreterOptions;
-struct TfLiteSignatureRunner; struct TfLiteTensor;
-TfLiteModel* TfLiteModelCreateFromFile(const char* model_path);
-void TfLiteModelDelete(TfLiteModel* model);
-TfLiteInterpreterOptions* TfLiteInterpreterOptionsCreate();
-void TfLiteInterpreterOptionsDelete(TfLiteInterpreterOptions* options);
-void TfLiteInterpreterOptionsSetNumThreads(TfLiteInterpreterOptions* options, int32_t num_threads);
-TfLiteInterpreter* TfLiteInterpreterCreate(const TfLiteModel* model, const TfLiteInterpreterOptions* options);
-void TfLiteInterpreterDelete(TfLiteInterpreter* interpreter);
-TfLiteSignatureRunner* TfLiteInterpreterGetSignatureRunner(const TfLiteInterpreter*, const char* signature_key);
-TfLiteStatus TfLiteSignatureRunnerResizeInputTensor(TfLiteSignatureRunner*, const char*, const int*, int32_t);
-TfLiteStatus TfLiteSignatureRunnerAllocateTensors(TfLiteSignatureRunner* signature_runner);
-TfLiteTensor* TfLiteSignatureRunnerGetInputTensor(TfLiteSignatureRunner*, const char* input_name);
-TfLiteStatus TfLiteSignatureRunnerInvoke(TfLiteSignatureRunner* signature_runner);
-const TfLiteTensor* TfLiteSignatureRunnerGetOutputTensor(const TfLiteSignatureRunner*, const char* output_name);
-void TfLiteSignatureRunnerDelete(TfLiteSignatureRunner* signature_runner);
-int32_t TfLiteTensorNumDims(const TfLiteTensor* tensor);
-int32_t TfLiteTensorDim(const TfLiteTensor* tensor, int32_t dim_index);
-size_t TfLiteTensorByteSize(const TfLiteTensor* tensor);
-TfLiteStatus TfLiteTensorCopyFromBuffer(TfLiteTensor* tensor, const void* input_data, size_t input_data_size);
-TfLiteStatus TfLiteTensorCopyToBuffer(const TfLiteTensor* output_tensor, void* output_data, size_t);
-}
-"""
+#: LiteRT's C API as the program uses it
+HEADERS = Path(__file__).parent / "litert_headers"
 
 
 class Mixed(nn.Module):
@@ -84,16 +61,96 @@ def test_every_language_has_the_models_own_interface(artifact):
         assert "best" in text
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-def test_cpp_compiles_against_the_c_api(artifact, tmp_path):
-    header = tmp_path / "tensorflow" / "lite" / "c" / "c_api.h"
-    header.parent.mkdir(parents=True)
-    header.write_text(HEADER)
-    name, text = snippet(artifact, "cpp")
-    (tmp_path / name).write_text(text)
-    command = ["g++", "-std=c++17", "-Wall", "-Werror", "-fsyntax-only", "-I", str(tmp_path), str(tmp_path / name)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def built(folder, text):
+    package = Path(importlib.util.find_spec("ai_edge_litert").origin).parent
+    if shutil.which("g++") is None or not (package / "libLiteRt.so").exists():
+        pytest.skip("needs g++ and libLiteRt.so")
+    major, minor, *_ = importlib.metadata.version("ai-edge-litert").split(".")
+    if (int(major), int(minor)) < (2, 3):  # LiteRtCreateModelFromFile has had other arguments
+        pytest.skip("needs LiteRT 2.3")
+    (folder / "main.cpp").write_text(text)
+    library = [f"-L{package}", "-l:libLiteRt.so", f"-Wl,-rpath,{package}"]
+    strict = ["-std=c++17", "-Wall", "-Wextra", "-Werror"]
+    command = ["g++", *strict, "main.cpp", "-I", HEADERS, *library, "-o", "main"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return folder / "main"
+
+
+def run(program, artifact):
+    return subprocess.run([program, artifact.entry_path], capture_output=True, text=True)
+
+
+def shown(printed):
+    """Name → the shape and the first values that the program shows."""
+    found = {}
+    for line in printed.splitlines():
+        head, values = line.split(" ]")
+        name, sizes = head.split(" [")
+        found[name] = ([int(size) for size in sizes.split()], [float(value) for value in values.split()])
+    return found
+
+
+def filled(text, before, values):
+    """The program with `values` in place of the zeros it starts from."""
+    kind = before[: before.index("(")]
+    changed = text.replace(before, f"{kind}{{{', '.join(map(str, values.reshape(-1).tolist()))}}}")
+    assert changed != text
+    return changed
+
+
+@pytest.mark.parametrize(("rows", "seq"), [(1, 4), (3, 8)])
+def test_cpp_is_built_and_run(artifact, tmp_path, rows, seq):
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 9, (rows, seq))
+    image = random.standard_normal((rows, 3, 6, 5)).astype(np.float32)
+    _, text = snippet(artifact, "cpp")
+    text = text.replace("ROWS = 1;", f"ROWS = {rows};").replace("SEQ = 4;", f"SEQ = {seq};")
+    text = text.replace('"seq_4"', f'"seq_{seq}"')
+    text = filled(text, "std::vector<int32_t>(ROWS * SEQ)", ids)
+    text = filled(text, "std::vector<float>(ROWS * 6 * 5 * 3)", image.transpose(0, 2, 3, 1))
+    done = run(built(tmp_path, text), artifact)
+    assert done.returncode == 0, done.stderr
+    with api.run(artifact.path) as session:
+        want = session({"ids": ids, "image": image})
+    got = shown(done.stdout)
+    assert list(got) == ["found", "best"]
+    for name, (shape, values) in got.items():
+        assert shape == list(want[name].shape)
+        np.testing.assert_allclose(values, want[name].reshape(-1)[:5], rtol=1e-4)
+
+
+def test_cpp_runs_inputs_of_fixed_sizes_and_integers(tmp_path):
+    class Scaled(nn.Module):
+        def forward(self, x, by, keep):
+            return {"y": torch.where(keep, x * by, x)}
+
+    source = mx.Source(Scaled(), inputs=("x:float32[2,3]", "by:float32[]", "keep:bool[2,3]"), name="scaled")
+    (made,) = mx.export(source, ["tflite"], tmp_path / "made")
+    _, text = snippet(made, "cpp")
+    assert 'Resize("' not in text
+    text = filled(text, "std::vector<float>(2 * 3)", np.arange(6.0))
+    text = filled(text, "std::vector<float>(1)", np.array(-2.5))
+    text = filled(text, "std::vector<uint8_t>(2 * 3)", np.array([0, 1, 0, 1, 0, 1]))
+    done = run(built(tmp_path, text), made)
+    assert done.returncode == 0, done.stderr
+    assert shown(done.stdout) == {"y": ([2, 3], [0, -2.5, 2, -7.5, 4])}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("SEQ = 4;", "SEQ = 8;", "LiteRtCompiledModelResizeInputTensor"),
+        ('"seq_4"', '"seq_5"', "the file has no seq_5"),
+        ("std::vector<int32_t>(ROWS * SEQ)", "std::vector<int64_t>(ROWS * SEQ)", "ids takes 16 bytes"),
+    ],
+)
+def test_cpp_says_what_is_wrong(artifact, tmp_path, before, after, said):
+    _, text = snippet(artifact, "cpp")
+    done = run(built(tmp_path, text.replace(before, after)), artifact)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stdout == ""
 
 
 def nodes(node):

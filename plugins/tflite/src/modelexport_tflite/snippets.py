@@ -13,51 +13,171 @@ from modelexport.types import Artifact, Dim, TensorSpec
 from . import flatbuffer
 
 _CPP = Template("""\
-// Runs $entry with the C API of TensorFlow Lite, which LiteRT keeps.
-// g++ -std=c++17 main.cpp -I HEADERS -L LIBRARIES -ltensorflowlite_c -o main && ./main ../../$entry
-// Headers and library: build //tensorflow/lite/c:tensorflowlite_c, or take them from the Android archive (AAR).
+// Runs $entry on the CPU with the C API of LiteRT 2.3.
+// g++ -std=c++17 main.cpp -I SDK -L LIBRARY -l:libLiteRt.so -Wl,-rpath,LIBRARY -o main && ./main ../../$entry
+// SDK: the folder of the LiteRT C++ SDK's headers. LIBRARY: that of libLiteRt.so, from the Android archive or
+// the Python package ai-edge-litert.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
 #include <vector>
 
-#include "tensorflow/lite/c/c_api.h"
+#include "litert/c/litert_common.h"
+#include "litert/c/litert_compiled_model.h"
+#include "litert/c/litert_environment.h"
+#include "litert/c/litert_model.h"
+#include "litert/c/litert_options.h"
+#include "litert/c/litert_tensor_buffer.h"
 
 $constants
-template <typename T>
-bool Fill(TfLiteSignatureRunner* runner, const char* name, const std::vector<T>& values) {
-  TfLiteTensor* tensor = TfLiteSignatureRunnerGetInputTensor(runner, name);
-  return TfLiteTensorCopyFromBuffer(tensor, values.data(), values.size() * sizeof(T)) == kTfLiteOk;
+[[noreturn]] void Fail(const std::string& what) {
+  std::fprintf(stderr, "%s\\n", what.c_str());
+  std::exit(1);
 }
 
-template <typename T>
-void Show(const TfLiteSignatureRunner* runner, const char* name) {
-  const TfLiteTensor* tensor = TfLiteSignatureRunnerGetOutputTensor(runner, name);
-  std::vector<T> values(TfLiteTensorByteSize(tensor) / sizeof(T));
-  TfLiteTensorCopyToBuffer(tensor, values.data(), values.size() * sizeof(T));
-  std::printf("%s [", name);
-  for (int axis = 0; axis < TfLiteTensorNumDims(tensor); ++axis) std::printf(" %d", TfLiteTensorDim(tensor, axis));
-  std::printf(" ]");
-  for (size_t i = 0; i < values.size() && i < 5; ++i) std::printf(" %g", static_cast<double>(values[i]));
-  std::printf("\\n");
+void Check(LiteRtStatus status, const char* call) {
+  if (status != kLiteRtStatusOk) Fail(std::string(call) + ": LiteRT's status " + std::to_string(status));
 }
+#define CHECK(call) Check(call, #call)
+
+// A signature of the file. LiteRT counts inputs and outputs in the file's order; here they go by their names.
+class Net {
+ public:
+  Net(const char* path, const std::string& key) {
+    CHECK(LiteRtCreateEnvironment(0, nullptr, &environment_));
+    CHECK(LiteRtCreateModelFromFile(environment_, path, &model_));
+    CHECK(LiteRtCreateOptions(&options_));
+    CHECK(LiteRtSetOptionsHardwareAccelerators(options_, kLiteRtHwAcceleratorCpu));
+    CHECK(LiteRtCreateCompiledModel(environment_, model_, options_, &compiled_));
+    std::vector<std::string> keys;
+    LiteRtParamIndex count;
+    CHECK(LiteRtGetNumModelSignatures(model_, &count));
+    for (LiteRtParamIndex i = 0; i < count; ++i) {
+      const char* name;
+      CHECK(LiteRtGetModelSignature(model_, i, &signature_));
+      CHECK(LiteRtGetSignatureKey(signature_, &name));
+      keys.push_back(name);
+    }
+    index_ = Find(keys, key);
+    CHECK(LiteRtGetModelSignature(model_, index_, &signature_));
+    CHECK(LiteRtGetNumSignatureInputs(signature_, &count));
+    input_names_ = Names(count, LiteRtGetSignatureInputName);
+    CHECK(LiteRtGetNumSignatureOutputs(signature_, &count));
+    output_names_ = Names(count, LiteRtGetSignatureOutputName);
+  }
+
+  ~Net() {
+    for (LiteRtTensorBuffer buffer : inputs_) LiteRtDestroyTensorBuffer(buffer);
+    for (LiteRtTensorBuffer buffer : outputs_) LiteRtDestroyTensorBuffer(buffer);
+    LiteRtDestroyCompiledModel(compiled_);
+    LiteRtDestroyOptions(options_);
+    LiteRtDestroyModel(model_);
+    LiteRtDestroyEnvironment(environment_);
+  }
+
+  // For inputs of dynamic sizes, before Allocate. Fails where the signature does not take these sizes.
+  void Resize(const char* name, const std::vector<int>& sizes) {
+    const LiteRtParamIndex input = Find(input_names_, name);
+    CHECK(LiteRtCompiledModelResizeInputTensor(compiled_, index_, input, sizes.data(), sizes.size()));
+  }
+
+  void Allocate() {
+    std::vector<LiteRtLayout> layouts(output_names_.size());
+    CHECK(LiteRtGetCompiledModelOutputTensorLayouts(compiled_, index_, layouts.size(), layouts.data(), true));
+    LiteRtTensor tensor;
+    LiteRtRankedTensorType type;
+    LiteRtTensorBufferRequirements needs;
+    inputs_.resize(input_names_.size());
+    for (LiteRtParamIndex i = 0; i < inputs_.size(); ++i) {
+      CHECK(LiteRtGetSignatureInputTensorByIndex(signature_, i, &tensor));
+      CHECK(LiteRtGetRankedTensorType(tensor, &type));
+      CHECK(LiteRtGetCompiledModelInputTensorLayout(compiled_, index_, i, &type.layout));
+      CHECK(LiteRtGetCompiledModelInputBufferRequirements(compiled_, index_, i, &needs));
+      CHECK(LiteRtCreateManagedTensorBufferFromRequirements(environment_, &type, needs, &inputs_[i]));
+    }
+    outputs_.resize(output_names_.size());
+    for (LiteRtParamIndex i = 0; i < outputs_.size(); ++i) {
+      CHECK(LiteRtGetSignatureOutputTensorByIndex(signature_, i, &tensor));
+      CHECK(LiteRtGetRankedTensorType(tensor, &type));
+      type.layout = layouts[i];
+      CHECK(LiteRtGetCompiledModelOutputBufferRequirements(compiled_, index_, i, &needs));
+      CHECK(LiteRtCreateManagedTensorBufferFromRequirements(environment_, &type, needs, &outputs_[i]));
+    }
+  }
+
+  template <typename T>
+  void Fill(const char* name, const std::vector<T>& values) {
+    LiteRtTensorBuffer buffer = inputs_[Find(input_names_, name)];
+    size_t size;
+    CHECK(LiteRtGetTensorBufferPackedSize(buffer, &size));
+    if (size != values.size() * sizeof(T)) Fail(std::string(name) + " takes " + std::to_string(size) + " bytes");
+    void* memory;
+    CHECK(LiteRtLockTensorBuffer(buffer, &memory, kLiteRtTensorBufferLockModeWrite));
+    std::memcpy(memory, values.data(), size);
+    CHECK(LiteRtUnlockTensorBuffer(buffer));
+  }
+
+  void Run() {
+    CHECK(LiteRtRunCompiledModel(
+        compiled_, index_, inputs_.size(), inputs_.data(), outputs_.size(), outputs_.data()));
+  }
+
+  template <typename T>
+  void Show(const char* name) {
+    LiteRtTensorBuffer buffer = outputs_[Find(output_names_, name)];
+    LiteRtRankedTensorType type;
+    CHECK(LiteRtGetTensorBufferTensorType(buffer, &type));
+    std::printf("%s [", name);
+    for (unsigned axis = 0; axis < type.layout.rank; ++axis) std::printf(" %d", type.layout.dimensions[axis]);
+    std::printf(" ]");
+    size_t size;
+    CHECK(LiteRtGetTensorBufferPackedSize(buffer, &size));
+    void* memory;
+    CHECK(LiteRtLockTensorBuffer(buffer, &memory, kLiteRtTensorBufferLockModeRead));
+    const T* values = static_cast<const T*>(memory);
+    for (size_t i = 0; i < size / sizeof(T) && i < 5; ++i) std::printf(" %g", static_cast<double>(values[i]));
+    std::printf("\\n");
+    CHECK(LiteRtUnlockTensorBuffer(buffer));
+  }
+
+ private:
+  using Name = LiteRtStatus (*)(LiteRtSignature, LiteRtParamIndex, const char**);
+
+  std::vector<std::string> Names(LiteRtParamIndex count, Name get) {
+    std::vector<std::string> names;
+    for (LiteRtParamIndex i = 0; i < count; ++i) {
+      const char* name;
+      CHECK(get(signature_, i, &name));
+      names.push_back(name);
+    }
+    return names;
+  }
+
+  static LiteRtParamIndex Find(const std::vector<std::string>& names, const std::string& name) {
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found == names.end()) Fail("the file has no " + name);
+    return found - names.begin();
+  }
+
+  LiteRtEnvironment environment_;
+  LiteRtModel model_;
+  LiteRtOptions options_;
+  LiteRtCompiledModel compiled_;
+  LiteRtSignature signature_;
+  LiteRtParamIndex index_;
+  std::vector<std::string> input_names_, output_names_;
+  std::vector<LiteRtTensorBuffer> inputs_, outputs_;
+};
 
 int main(int argc, char** argv) {
-  TfLiteModel* model = TfLiteModelCreateFromFile(argc > 1 ? argv[1] : "$entry");
-  if (model == nullptr) return 1;
-  TfLiteInterpreterOptions* options = TfLiteInterpreterOptionsCreate();
-  TfLiteInterpreterOptionsSetNumThreads(options, 2);
-  TfLiteInterpreter* interpreter = TfLiteInterpreterCreate(model, options);
-  TfLiteSignatureRunner* runner = TfLiteInterpreterGetSignatureRunner(interpreter, "$key");
-  if (runner == nullptr) return 1;
-$resize
-  if (TfLiteSignatureRunnerAllocateTensors(runner) != kTfLiteOk) return 1;
+  Net net(argc > 1 ? argv[1] : "$entry", "$key");
+$resize  net.Allocate();
 $fill
-  if (TfLiteSignatureRunnerInvoke(runner) != kTfLiteOk) return 1;
+  net.Run();
 $show
-  TfLiteSignatureRunnerDelete(runner);
-  TfLiteInterpreterDelete(interpreter);
-  TfLiteInterpreterOptionsDelete(options);
-  TfLiteModelDelete(model);
   return 0;
 }
 """)
@@ -243,24 +363,21 @@ def _cpp(constants: list[Constant], inputs: list[Port], outputs: list[Port], nam
     def kind(port: Port) -> str:
         return _C_TYPES.get(port.dtype, f"{port.dtype}_t")
 
-    resize, fill = [], []
-    for number, port in enumerate(inputs):
-        if not all(size.isdigit() for size in port.sizes):
-            resize += [
-                f"const int shape{number}[] = {{{', '.join(port.sizes)}}};",
-                f'TfLiteSignatureRunnerResizeInputTensor(runner, "{port.name}", shape{number}, '
-                f"{len(port.sizes)});",
-            ]
-        value = f"std::vector<{kind(port)}>({port.count})"
-        fill.append(
-            f'if (!Fill(runner, "{port.name}", {value})) return 1;{_comment(_shape(port), port.note)}: your data'
-        )
+    resize = [
+        f'net.Resize("{port.name}", {{{", ".join(port.sizes)}}});'
+        for port in inputs
+        if not all(size.isdigit() for size in port.sizes)
+    ]
+    fill = [
+        f'net.Fill("{p.name}", std::vector<{kind(p)}>({p.count}));{_comment(_shape(p), p.note)}: your data'
+        for p in inputs
+    ]
     return _CPP.substitute(
         names,
         constants=_declared(0, [f"constexpr int {c.name} = {c.value};{_comment(c.note)}" for c in constants]),
-        resize=_lines(2, resize),
+        resize=_declared(2, resize),
         fill=_lines(2, fill),
-        show=_lines(2, [f'Show<{kind(p)}>(runner, "{p.name}");{_comment(_shape(p), p.note)}' for p in outputs]),
+        show=_lines(2, [f'net.Show<{kind(p)}>("{p.name}");{_comment(_shape(p), p.note)}' for p in outputs]),
     )
 
 
