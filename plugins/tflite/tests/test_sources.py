@@ -84,7 +84,7 @@ def digits(tmp_path_factory):
         ]
     )
     net.compile("adam", "sparse_categorical_crossentropy")
-    net.fit(images[:1400], labels[:1400], epochs=4, batch_size=64, verbose=0)
+    net.fit(images[:1400], labels[:1400], epochs=12, batch_size=32, verbose=0)
     folder = tmp_path_factory.mktemp("keras")
     net.save(folder / "digits.keras")
     net.save(folder / "digits.h5")
