@@ -118,3 +118,45 @@ def test_what_loses_most_stays_in_float_until_the_goal_holds(tmp_path):
     assert report.trials[-1].left
     assert {layer.precision for layer in report.layers} >= {"int8"}
     assert copy.entry_path.stat().st_size < net[0].entry_path.stat().st_size
+
+
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.first, self.second = nn.Embedding(50, 32), nn.Linear(32, 64), nn.Linear(64, 4)
+
+    def forward(self, ids):
+        return self.second(torch.relu(self.first(self.words(ids))))
+
+
+@pytest.fixture(scope="module")
+def signatures(tmp_path_factory):
+    """A net with a signature for each of three sizes, and samples of one of them."""
+    folder = tmp_path_factory.mktemp("words")
+    torch.manual_seed(0)
+    source = mx.Source(Words().eval(), inputs=("ids:int64[1,seq=4..12/4]=0..49",), name="words")
+    (artifact,) = api.export(source, ["tflite"], folder)
+    rows = np.random.default_rng(0).integers(0, 50, (16, 8))
+    np.savez(folder / "samples.npz", ids=rows)
+    return artifact, folder / "samples.npz"
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"mode": "dynamic"}, set()),
+        ({"mode": "static"}, set()),
+        ({"mode": "dynamic", "exclude": ["first*"]}, {"first"}),
+        ({"mode": "static", "max_drop": 0.5}, set()),
+    ],
+)
+def test_every_signature_is_quantized_on_samples_of_one(options, left, signatures, tmp_path):
+    artifact, _ = signatures
+    copy, report = quantized(signatures, tmp_path, **options)
+    assert {layer.name for layer in report.layers if layer.precision == "float32"} == left
+    with api.run(artifact.path) as plain, api.run(copy.path) as small:
+        for seq in (4, 8, 12):
+            inputs = {"ids": np.arange(seq)[None] * 4}
+            ((expected,), (found,)) = plain(inputs).values(), small(inputs).values()
+            assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+            assert not np.array_equal(found, expected)

@@ -46,6 +46,14 @@ def rename(model: Any, program: Any) -> None:
                 graph.tensors[index].name = fresh.encode()
         for index, name in fixed.items():
             graph.tensors[index].name = name.encode()
+        if graph is not model.subgraphs[0]:  # ai-edge-quantizer wants a name once in the whole file
+            for tensor in graph.tensors:
+                tensor.name = prefix(signature).encode() + tensor.name
+
+
+def prefix(signature: Any) -> str:
+    """What the tensors of a signature are called by, in a file that has several; the first has plain names."""
+    return f"{signature.signatureKey.decode()}/"
 
 
 def _weights(program: Any) -> Iterator[tuple[str, Any]]:

@@ -148,8 +148,9 @@ def _quantized(work: Work, path: Path, excluded: Iterable[str], left: Iterable[s
         try:
             made = quantizer.Quantizer(str(work.artifact.entry_path))
             _recipe(made, work)
+            signatures = "|".join(re.escape(naming.prefix(each)) for each in work.model.signatureDefs or ())
             for name in (*excluded, *left):
-                scope = rf"(^|;){re.escape(name)};"
+                scope = rf"(^|;)({signatures})?{re.escape(name)};"
                 made.update_quantization_recipe(
                     scope, TFLOperationName.ALL_SUPPORTED, None, AlgorithmName.NO_QUANTIZE
                 )
@@ -213,11 +214,28 @@ def _calibrated(artifact: Artifact, calibration: Calibration | None) -> Any:
         made = calibrator.Calibrator(str(artifact.entry_path), num_threads=1, qsv_update_func=min_max_update)
         try:
             made.calibrate(by_signature, every)
-            return made.get_model_qsvs()
+            ranges = made.get_model_qsvs()
         except Exception as error:
             raise ConversionError(
                 f"calibration failed: {type(error).__name__}: {first_line(error)}", "--debug shows the trace"
             ) from error
+    return _shared(ranges, [f"{key}/" for key in artifact.details.get("signatures", {})])
+
+
+def _shared(ranges: Mapping[str, Any], prefixes: Sequence[str]) -> dict[str, Any]:
+    """Ranges for the tensors of every signature, from the samples of all: these are the same at other sizes."""
+    import numpy as np
+
+    wide: dict[str, Any] = {}
+    for tensor, seen in ranges.items():
+        name = next((tensor.removeprefix(p) for p in prefixes if tensor.startswith(p)), tensor)
+        known = wide.setdefault(name, dict(seen))
+        if "min" in seen:
+            known["min"], known["max"] = (
+                np.minimum(known["min"], seen["min"]),
+                np.maximum(known["max"], seen["max"]),
+            )
+    return {f"{prefix}{name}": seen for prefix in ("", *prefixes) for name, seen in wide.items()}
 
 
 # --------------------------------------------------------------------------------------- keeping a goal
@@ -312,7 +330,9 @@ def _activations(work: Work, goal: Goal) -> dict[str, float]:
         rounded = np.rint(np.clip(values, low, high) / step) * step
         sizes = np.abs(values[values != 0])
         typical = float(np.exp(np.log(sizes).mean())) if sizes.size else 1.0
-        found[detail["name"]] = float(np.sqrt(((rounded - values) ** 2).mean())) / max(typical, 1e-30)
+        found[detail["name"].removeprefix(f"{key}/")] = float(np.sqrt(((rounded - values) ** 2).mean())) / max(
+            typical, 1e-30
+        )
     return found
 
 
