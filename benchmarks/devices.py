@@ -98,8 +98,8 @@ def together() -> Figures:
             yield Figure(f"{name} {target}: MB", artifact.size / 1e6)
             worst = max(row["max_abs"] for row in artifact.parity.outputs)
             yield Figure(f"{name} {target}: max abs", f"{worst:.1e}")
-            if "delegated" in artifact.details:
-                yield Figure(f"{name} {target}: delegated", str(artifact.details["delegated"]))
+            if found := artifact.details.get("delegated"):
+                yield Figure(f"{name} {target}: delegated", f"{found['operators']} of {found['of']} operators")
         timed = [made[target].path for target in ("tflite", "executorch")]
         for path, ratio in zip(timed, latency(timed, made["onnx"].path, **sizes), strict=True):
             yield Figure(f"{name} {path.suffix[1:]}: p50", ratio, at_most=None if name == "MiniLM" else 1.25)

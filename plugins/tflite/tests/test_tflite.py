@@ -88,7 +88,7 @@ def test_a_flattening_cnn_takes_every_batch(small):
 def test_inspect_shows_operators_and_the_delegates_share(small):
     assert small.details["operators"]["CONV_2D"] == 1
     assert small.details["operators"]["DEPTHWISE_CONV_2D"] == 1
-    found = small.details["xnnpack"]
+    found = small.details["delegated"]
     assert found["operators"] == found["of"] == sum(small.details["operators"].values())
     assert found["parts"] == 1
     assert found["left"] == {}

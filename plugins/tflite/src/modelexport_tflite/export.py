@@ -48,7 +48,7 @@ def describe(path: Path, model: Any) -> dict[str, Any]:
     interpreter = session.load(path)
     details: dict[str, Any] = {
         "operators": flatbuffer.operators(model, 0),
-        "xnnpack": delegation.share(interpreter),
+        "delegated": delegation.share(interpreter),
         "weights": flatbuffer.weights(model),
         "file": _interface(interpreter),
     }
