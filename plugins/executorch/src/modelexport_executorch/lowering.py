@@ -10,6 +10,7 @@ from typing import Any
 from modelexport import cases, narrow
 from modelexport.errors import ConversionError
 from modelexport.plugins import first_line
+from modelexport.provenance import module_path, source_line
 from modelexport.types import Captured, Dim, TensorSpec
 
 # --------------------------------------------------------------------------------------- bounds
@@ -239,29 +240,3 @@ def refusal(missing: Sequence[Unsupported]) -> ConversionError:
         f"{kinds} operator{'s have' if kinds > 1 else ' has'} no kernel in ExecuTorch's runtime: {listed}",
         "; ".join(hints) or "replace them, or name those your own runtime has with -k custom-kernels=…",
     )
-
-
-def module_path(node: Any) -> str:
-    """The dotted path of the submodule a node came from, with its class: `encoder.layer.0 (Block)`."""
-    stack = node.meta.get("nn_module_stack") or {}
-    if not stack:
-        return "the model"
-    path, kind = list(stack.values())[-1]
-    name = kind if isinstance(kind, str) else kind.__name__
-    where = path.removeprefix("L['self'].") if path else "the model"
-    return f"{where} ({name.rpartition('.')[2]})"
-
-
-def source_line(node: Any) -> str:
-    """`file:line` of the innermost Python frame that is not PyTorch's own."""
-    frames = [
-        line.strip()
-        for line in (node.meta.get("stack_trace") or "").splitlines()
-        if line.strip().startswith("File ")
-    ]
-    own = [frame for frame in frames if "/torch/" not in frame] or frames
-    if not own:
-        return ""
-    file, line = own[-1].split(",")[:2]
-    file, line = file.removeprefix("File ").strip('" '), line.strip().removeprefix("line ")
-    return f"{file}:{line}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.errors import ConversionError, is_disk_error
 from modelexport.plugins import first_line
+from modelexport.provenance import module_path, source_line
 
 from .terminal import quiet
 
@@ -140,29 +141,3 @@ def find_unsupported(program: Any) -> list[Unsupported]:
         if lowerings.lookup(node.target) is None and "sym_size" not in str(node.target):
             found.append(Unsupported(str(node.target), module_path(node), source_line(node)))
     return list(dict.fromkeys(found))
-
-
-def module_path(node: Any) -> str:
-    """The dotted path of the submodule a node came from, with its class: `encoder.layer.0 (Block)`."""
-    stack = node.meta.get("nn_module_stack") or {}
-    if not stack:
-        return "the model"
-    path, kind = list(stack.values())[-1]
-    name = kind if isinstance(kind, str) else kind.__name__
-    where = path.removeprefix("L['self'].") if path else "the model"
-    return f"{where} ({name.rpartition('.')[2]})"
-
-
-def source_line(node: Any) -> str:
-    """`file:line` of the innermost Python frame that is not PyTorch's own."""
-    frames = [
-        line.strip()
-        for line in (node.meta.get("stack_trace") or "").splitlines()
-        if line.strip().startswith("File ")
-    ]
-    own = [frame for frame in frames if "/torch/" not in frame] or frames
-    if not own:
-        return ""
-    file, line = own[-1].split(",")[:2]
-    file, line = file.removeprefix("File ").strip('" '), line.strip().removeprefix("line ")
-    return f"{file}:{line}"

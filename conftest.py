@@ -1,0 +1,30 @@
+"""With MX_REQUIRE=all, a test that skips for what is missing fails: a green run can't come from skipping."""
+
+import os
+
+import pytest
+
+#: reasons that are no lack: a verb that a target does not have, a machine that has more than the test is about
+FINE = ("the target does not", "this machine has")
+
+
+def _refuse(report):
+    if os.environ.get("MX_REQUIRE") != "all" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = str(report.longrepr)
+    if not any(fine in reason for fine in FINE):
+        report.outcome, report.longrepr = "failed", f"skipped, though MX_REQUIRE=all: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    _refuse(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    _refuse(report)
+    return report
