@@ -235,7 +235,8 @@ def readable(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[T
     """Lines that say what `outputs` mean, as far as the artifact's task is known; none where it is not.
 
     The best classes with their probabilities, a label a token, the cosine similarities of embeddings; with
-    the `texts` that were given, words in place of token numbers, answers to questions, and masks filled in.
+    the `texts` that were given, words in place of token numbers, answers to questions, masks filled in, and the
+    next token.
     """
     processing = artifact.processing
     if (name := str(processing.get("embedding"))) in outputs:
@@ -253,6 +254,8 @@ def readable(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[T
         return _tokens(logits, labels, encodings, _padding(artifact))
     if task == "fill-mask" and encodings is not None:
         return _fillings(artifact, logits, encodings)
+    if task == "text-generation" and encodings is not None:
+        return _continuations(artifact, logits, encodings)
     return []
 
 
@@ -339,6 +342,21 @@ def _fillings(artifact: Artifact, logits: Array, encodings: list[Any]) -> list[s
             best = np.argsort(-values, kind="stable")[:TOP]
             words = ", ".join(f"{tokenizer.decode([int(i)]).strip()} {values[i]:.4f}" for i in best)
             lines.append(f"{index}: {mask} {words}")
+    return lines
+
+
+def _continuations(artifact: Artifact, logits: Array, encodings: list[Any]) -> list[str]:
+    """The likeliest next tokens of each text."""
+    import numpy as np
+
+    tokenizer, padding = load_tokenizer(artifact), _padding(artifact)
+    lines = []
+    for index, (row, encoding) in enumerate(zip(logits, encodings, strict=True)):
+        last = _offset(len(row), encoding.tokens, padding) + len(encoding.tokens) - 1
+        values = _softmax(row[last].astype(np.float64))
+        best = np.argsort(-values, kind="stable")[:TOP]
+        words = ", ".join(f"{tokenizer.decode([int(i)])!r} {values[i]:.4f}" for i in best)
+        lines.append(f"{index}: next {words}")
     return lines
 
 

@@ -353,7 +353,8 @@ class Session:
     """A loaded model: `session({name: array}) -> {name: array}`; a context manager.
 
     Plugins return one from `mx_run`. `call` gets inputs whose names, dtypes, ranks and sizes were checked,
-    and returns every output by name. The check costs about a microsecond an input.
+    and returns every output by name. The check costs about a microsecond an input. `details` says what the
+    runtime makes of it; its `note` is a line that `mx run` shows on stderr.
     """
 
     def __init__(

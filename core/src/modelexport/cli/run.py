@@ -55,6 +55,8 @@ def command(
     given: list[preprocess.Text] = [(text, context) if context is not None else text for text in texts]
     arrays = feeds.gather(loaded, inputs, given, images)
     with api.open_session(loaded, options.parse_pairs(pairs)) as session:
+        if note := session.details.get("note"):
+            click.echo(note, err=True)
         outputs = session(arrays)
     if output is not None:
         feeds.write(outputs, output)
