@@ -18,11 +18,12 @@ def module_path(node: Any) -> str:
 
 def source_line(node: Any) -> str:
     """`file:line` of the innermost Python frame that is not PyTorch's own."""
-    frames = [
-        line.strip()
-        for line in (node.meta.get("stack_trace") or "").splitlines()
-        if line.strip().startswith("File ")
-    ]
+    return innermost_line(node.meta.get("stack_trace") or "")
+
+
+def innermost_line(trace: str) -> str:
+    """The same, of a stack trace as text: converters write it into their files."""
+    frames = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
     own = [frame for frame in frames if "/torch/" not in frame] or frames
     if not own:
         return ""
