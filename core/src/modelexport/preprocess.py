@@ -355,7 +355,7 @@ def _continuations(artifact: Artifact, logits: Array, encodings: list[Any]) -> l
         last = _offset(len(row), encoding.tokens, padding) + len(encoding.tokens) - 1
         values = _softmax(row[last].astype(np.float64))
         best = np.argsort(-values, kind="stable")[:TOP]
-        words = ", ".join(f"{tokenizer.decode([int(i)])!r} {values[i]:.4f}" for i in best)
+        words = ", ".join(f"{tokenizer.decode([int(i)], False)!r} {values[i]:.4f}" for i in best)
         lines.append(f"{index}: next {words}")
     return lines
 

@@ -233,6 +233,50 @@ def test_relatives_of_bert_run_at_both_ends_of_their_lengths(architecture: str, 
             assert np.isfinite(run(source, inputs)["logits"]).all()
 
 
+DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "LlamaForCausalLM": ("LlamaConfig", {"num_key_value_heads": 2}),
+    "Qwen2ForCausalLM": ("Qwen2Config", {"num_key_value_heads": 2}),
+    "Qwen3ForCausalLM": ("Qwen3Config", {"num_key_value_heads": 2, "head_dim": 8}),
+    "Gemma3ForCausalLM": ("Gemma3TextConfig", {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8}),
+    "GPT2LMHeadModel": ("GPT2Config", {}),
+}
+
+
+def decoder(folder: Path, architecture: str, positions: int = 64) -> str:
+    kind, more = DECODERS[architecture]
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = getattr(transformers, kind)(**TINY, **special, max_position_embeddings=positions, **more)
+    return save(folder, architecture, config)
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_language_models_answer_as_transformers_does_and_with_0_at_padding(
+    architecture: str, tmp_path: Path
+) -> None:
+    source = load(decoder(tmp_path, architecture))
+    assert source.processing["task"] == "text-generation"
+    assert source.path == tmp_path
+    assert [str(spec) for spec in source.specs] == [
+        "input_ids:int64[batch,sequence=1..64]=0..98",
+        "attention_mask:int64[batch,sequence=1..64]=mask",
+    ]
+    inputs = drawn(source)
+    inputs["attention_mask"][0, 3:] = 0
+    model = getattr(transformers, architecture).from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        wanted = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}).logits.numpy()
+    outputs = run(source, inputs)
+    kept = inputs["attention_mask"] == 1
+    assert list(outputs) == ["logits"]
+    np.testing.assert_allclose(outputs["logits"][kept], wanted[kept], atol=1e-6)
+    assert not outputs["logits"][~kept].any()
+
+
+def test_language_models_take_512_tokens_unless_they_are_asked_for_more(tmp_path: Path) -> None:
+    ref = decoder(tmp_path, "LlamaForCausalLM", positions=8192)
+    assert load(ref).specs[0].shape[1] == Dim("sequence", 1, 512)
+
+
 def test_a_task_can_be_asked_for(tmp_path: Path) -> None:
     ref = save(tmp_path, "BertForMaskedLM", bert())
     assert load(ref).processing["task"] == "fill-mask"
@@ -259,7 +303,7 @@ def test_a_missing_head_is_refused(tmp_path: Path) -> None:
     [
         ("fil-mask", "unknown task 'fil-mask'", "did you mean 'fill-mask'?"),
         ("zzz", "unknown task 'zzz'", "supported tasks: text-classification"),
-        ("text-generation", "'text-generation' is not supported", "supported tasks: text-classification"),
+        ("summarization", "'summarization' is not supported", "supported tasks: text-classification"),
     ],
 )
 def test_unknown_tasks_are_refused(task: str, message: str, hint: str, tmp_path: Path) -> None:
@@ -269,7 +313,6 @@ def test_unknown_tasks_are_refused(task: str, message: str, hint: str, tmp_path:
     assert hint in caught.value.hint
 
 
-GPT2 = {"vocab_size": 50, "n_embd": 16, "n_layer": 1, "n_head": 2}
 BART = {
     "vocab_size": 50, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16,
     "decoder_ffn_dim": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
@@ -279,7 +322,6 @@ BART = {
 @pytest.mark.parametrize(
     ("architecture", "config", "message"),
     [
-        ("GPT2LMHeadModel", ("GPT2Config", GPT2), "text generation, which is not supported"),
         ("BartForSequenceClassification", ("BartConfig", BART), "an encoder and a decoder"),
         ("BertForPreTraining", ("BertConfig", TINY), "pretraining, which is not supported"),
     ],
@@ -726,6 +768,11 @@ def test_unknown_types_and_quantized_weights_are_refused(tmp_path: Path) -> None
     )
     with pytest.raises(SourceError, match=r"quantized already \(gptq\)"):
         load(ref)
+    ref = edit(tmp_path, model_type="bert", architectures=["BertModel"], quantization_config=None)
+    (tmp_path / "hf_quant_config.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"quantized already \(modelopt\)"):
+        load(ref)
+    (tmp_path / "hf_quant_config.json").unlink()
     ref = edit(tmp_path, model_type="bert", architectures=[], quantization_config=None)
     with pytest.raises(SourceError, match="names no architecture") as caught:
         load(ref)
@@ -853,6 +900,26 @@ def test_exports_of_every_text_task_are_verified(task: str, tmp_path: Path) -> N
     with mx.run(artifact.path) as session:
         outputs = session(preprocess.text_inputs(artifact, ["the cat sat", "who ?"]))
     assert all(len(array) == 2 for array in outputs.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_exports_of_language_models_are_verified(architecture: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    ref = decoder(tmp_path / "tiny", architecture)
+    save_tokenizer(tmp_path / "tiny")
+    (artifact,) = mx.export(ref, ["onnx"], out=tmp_path / "build")
+    assert artifact.parity.verified is True
+    texts = ["the cat sat", "who ?"]
+    with mx.run(artifact.path) as session:
+        outputs = session(preprocess.text_inputs(artifact, texts))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(ref)
+    model = getattr(transformers, architecture).from_pretrained(ref).eval()
+    lines = preprocess.readable(artifact, outputs, texts)
+    for index, text in enumerate(texts):
+        with torch.no_grad():
+            best = int(model(**tokenizer(text, return_tensors="pt")).logits[0, -1].argmax())
+        assert lines[index].startswith(f"{index}: next {tokenizer.decode([best])!r} 0.")
 
 
 @pytest.mark.slow

@@ -23,10 +23,17 @@ from .locate import Found, sentence_modules
 EMBEDDING = "sentence_embedding"
 
 
-def adapt(model: Any, inputs: Sequence[str], outputs: Sequence[str], pooling: Pooling | None = None) -> Any:
+def adapt(
+    model: Any,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    pooling: Pooling | None = None,
+    clears_padding: bool = False,
+) -> Any:
     """`model`, its forward replaced: parameters are `inputs`, results those of `outputs` that it gives.
 
-    With `pooling`, the sentence embedding comes first.
+    With `pooling`, the sentence embedding comes first; with `clears_padding`, logits at padding are 0: what a
+    model predicts there means nothing, and differs between runtimes that compute it and those that don't.
     """
     kind = type(model)
     names = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in inputs]
@@ -37,6 +44,8 @@ def adapt(model: Any, inputs: Sequence[str], outputs: Sequence[str], pooling: Po
         del given["self"]
         returned = kind.forward(self, **given, return_dict=True)
         found = {name: value for name in outputs if (value := getattr(returned, name, None)) is not None}
+        if clears_padding and (mask := given.get("attention_mask")) is not None:
+            found["logits"] = found["logits"].masked_fill((mask == 0).unsqueeze(-1), 0.0)
         if pooling is None:
             return found
         return {EMBEDDING: pooling.pool(returned.last_hidden_state, given.get("attention_mask")), **found}

@@ -18,6 +18,10 @@ from modelexport.types import Dim, LoadOptions, Source, TensorSpec
 from . import forward, processing, tasks
 from .locate import INSTALL, Found
 
+#: tokens that a language model takes unless --input says otherwise: its logits are as wide as the vocabulary,
+#: and the gate keeps those of every position
+LONGEST = 512
+
 _OWN_CODE = "write a file.py:factory that builds the model, and export that"
 
 
@@ -50,7 +54,7 @@ def _load(found: Found, task: str | None, options: LoadOptions) -> Source:
     data = processing.Processing({"task": task})
     pooling = None
     if main == "input_ids":
-        specs = _text_inputs(found, model, data)
+        specs = _text_inputs(found, model, data, LONGEST if task == tasks.GENERATION else None)
         pooling = forward.pooling(found) if task == tasks.FEATURES and "last_hidden_state" in outputs else None
     else:
         specs = _image_inputs(found, model, data, bool(options.inputs))
@@ -62,10 +66,11 @@ def _load(found: Found, task: str | None, options: LoadOptions) -> Source:
     declared = [name for text in options.inputs if (name := TensorSpec.parse(text).name) in taken]
     names = list(dict.fromkeys([*(spec.name for spec in specs), *declared])) or [main]
     return Source(
-        forward.adapt(model, names, outputs, pooling),
+        forward.adapt(model, names, outputs, pooling, clears_padding=task == tasks.GENERATION),
         inputs=specs,
         processing=data.data,
         files=data.files,
+        path=found.folder,
         ref=found.ref,
         name=found.name,
     )
@@ -92,8 +97,9 @@ def _refuse(found: Found) -> None:
             f"transformers {transformers.__version__} knows no model type {kind!r}",
             "upgrade with `pip install -U transformers`, or write a file.py:factory",
         )
-    if (quantized := found.config.get("quantization_config")) is not None:
-        method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "unknown"
+    quantized = found.config.get("quantization_config")
+    if quantized is not None or (found.folder / "hf_quant_config.json").is_file():  # ModelOpt's, in either place
+        method = quantized.get("quant_method", "unknown") if isinstance(quantized, dict) else "modelopt"
         raise SourceError(
             f"the weights of {found.ref} are quantized already ({method})",
             "export the float checkpoint, and quantize the artifact with `mx quantize`",
@@ -190,8 +196,10 @@ def _pretrained(found: Found, kind: Any, config: Any, **more: Any) -> tuple[Any,
 # --------------------------------------------------------------------------------------- inputs
 
 
-def _text_inputs(found: Found, model: Any, data: processing.Processing) -> tuple[TensorSpec, ...]:
-    """Token ids and what goes with them: what the tokenizer gives and the model takes."""
+def _text_inputs(
+    found: Found, model: Any, data: processing.Processing, most: int | None
+) -> tuple[TensorSpec, ...]:
+    """Token ids and what goes with them: what the tokenizer gives and the model takes, `most` tokens of them."""
     config, tokenizer = model.config, processing.tokenizer(found)
     types = getattr(config, "type_vocab_size", None)
     given = tokenizer.model_input_names if tokenizer is not None else processing.TEXT_INPUTS
@@ -204,6 +212,7 @@ def _text_inputs(found: Found, model: Any, data: processing.Processing) -> tuple
     positions = _positions(model)
     processing.describe_text(data, found, tokenizer, names, vocabulary, positions)
     longest = positions or (processing.token_limit(tokenizer) if tokenizer is not None else None)
+    longest = min((limit for limit in (longest, most) if limit is not None), default=None)
     shape = (Dim("batch"), Dim("sequence", 1, longest))
     values: dict[str, Any] = {
         "input_ids": (0, vocabulary - 1),

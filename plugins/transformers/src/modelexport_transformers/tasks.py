@@ -11,6 +11,7 @@ from typing import Any
 from modelexport.errors import SourceError
 
 FEATURES = "feature-extraction"
+GENERATION = "text-generation"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         "question-answering": Task(("QUESTION_ANSWERING",), ("start_logits", "end_logits")),
         "fill-mask": Task(("MASKED_LM",), ("logits",)),
         "image-classification": Task(("IMAGE_CLASSIFICATION",), ("logits",)),
+        GENERATION: Task(("CAUSAL_LM",), ("logits",)),
         FEATURES: Task(("", "TEXT_ENCODING"), ("last_hidden_state", "pooler_output")),
     }
 )
@@ -40,7 +42,7 @@ ALIASES = MappingProxyType(
 #: tasks that exist and are not supported: a near miss in spelling must not turn one into another
 _ELSEWHERE = frozenset(
     """
-    text-generation text2text-generation summarization translation conversational zero-shot-classification
+    text2text-generation summarization translation conversational zero-shot-classification
     table-question-answering document-question-answering visual-question-answering multiple-choice
     automatic-speech-recognition audio-classification text-to-audio text-to-speech video-classification
     zero-shot-image-classification zero-shot-object-detection object-detection image-segmentation
@@ -123,6 +125,4 @@ def _other_tables() -> list[str]:
 
 def _spoken(table: str) -> str:
     words = table.removeprefix("MODEL_FOR_").removesuffix("_MAPPING_NAMES").lower().replace("_", " ")
-    return {"causal lm": "text generation", "seq to seq causal lm": "sequence-to-sequence generation"}.get(
-        words, words
-    )
+    return {"seq to seq causal lm": "sequence-to-sequence generation"}.get(words, words)
