@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "support.md"
 CONTRACTS = [*sorted(ROOT.glob("tests/test_contract.py")), *sorted(ROOT.glob("plugins/*/tests/test_contract.py"))]
 
+#: how the reason of a skip begins → what the table says
+SKIPPED = {"the target does not": "not offered", "this machine has": "not here"}
+
 #: target → test → its outcome, in this run
 results: dict[str, dict[str, str]] = defaultdict(dict)
 #: target → why its parity budget is wider
@@ -110,7 +113,7 @@ def page() -> str:
         for target in columns:
             kind, _, reason = results[target][test].partition(": ")
             if kind == "skipped":
-                kind = "not offered" if reason.startswith("the target does not") else f"not tested: {reason}"
+                kind = next((words for begin, words in SKIPPED.items() if reason.startswith(begin)), kind)
             if kind == "quirk":
                 quirks.append(f"- {target}, `{test}`: {reason}")
             row.append(kind)
@@ -132,7 +135,8 @@ def page() -> str:
             "<!-- Written by docs/support.py from test results: `make docs`. -->\n",
             "# What each target supports\n",
             "Results of the [compliance kit](../tutorial/first-plugin.md#keep-the-contract). *ok*: it passed. "
-            "*quirk*: the test must fail, for the reason below. *not offered*: the target lacks the verb.\n",
+            "*quirk*: the test must fail, for the reason below. *not offered*: the target lacks the verb. "
+            "*not here*: the machine that wrote this page can't run what the target writes.\n",
             "## Models\n",
             "Each is exported, loaded by a fresh process and compared with the original by "
             "[the parity gate](../explanation/parity.md).\n",

@@ -101,7 +101,13 @@ def export(
     progress("compute the reference")
     jobs = _prepare(loaded, held, Path(sample) if sample is not None else None, verify)
     read = partial(_read_calibration, ref=calibration, samples=samples, seed=seed, column=column)
-    return _make_all([partial(maker.make, jobs[maker.formats[-1]], wish, read) for maker in makers])
+    makers.sort(key=lambda maker: len(maker.formats))  # what others are made from comes first
+    try:
+        made = _make_all([partial(maker.make, jobs[maker.formats[-1]], wish, read) for maker in makers])
+        return tuple(sorted(made, key=lambda artifact: names.index(artifact.format)))
+    finally:
+        for job in jobs.values():
+            job.release()
 
 
 def _prepare(

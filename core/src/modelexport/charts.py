@@ -1,10 +1,12 @@
-"""The chart of a quantization report: a bar for each layer, as PNG, SVG or PDF."""
+"""The charts, as PNG, SVG or PDF: of a quantization report, a bar for each layer; of a compiled artifact, one for
+each kind of layer."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +39,29 @@ def layers(report: Report, file: Path, title: str) -> None:
     Raises ArtifactError where nothing was measured, OutputError where `file` can't be written.
     """
     check(file)
-    kinds = [
+    measures = [
         (name, label) for name, label in _MEASURES if any(getattr(row, name) is not None for row in report.layers)
     ]
-    if not kinds:
+    if not measures:
         raise ArtifactError("the report has no figures for its layers", "there is nothing to draw")
+    _write(partial(_figure, report.layers, measures, title), file)
+
+
+def kinds(rows: Mapping[str, Mapping[str, int]], file: Path, title: str) -> None:
+    """Draw how many layers there are of each kind, coloured by precision: kind → precision → how many.
+
+    Raises OutputError where `file` can't be written.
+    """
+    check(file)
+    _write(partial(_kinds_figure, rows, title), file)
+
+
+def _write(draw: Callable[[], Any], file: Path) -> None:
     import matplotlib
 
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none"}):  # names that can be searched for
-        _figure(report.layers, kinds, title).savefig(stream, format=file.suffix[1:].lower(), dpi=DPI)
+        draw().savefig(stream, format=file.suffix[1:].lower(), dpi=DPI)
     with staging.output_errors(file):
         draft = file.with_name(f".{file.name}.{os.getpid()}")
         try:
@@ -63,13 +78,13 @@ _MEASURES = (
 )
 
 
-def _figure(rows: Sequence[Layer], kinds: Sequence[tuple[str, str]], title: str) -> Any:
+def _figure(rows: Sequence[Layer], measures: Sequence[tuple[str, str]], title: str) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5 + 3 * len(kinds), FRAME + BAR * max(len(rows), 4)), layout="constrained")
-    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-    colours = _colours(rows)
-    for panel, (name, label) in zip(panels, kinds, strict=True):
+    figure = Figure(figsize=(5 + 3 * len(measures), FRAME + BAR * max(len(rows), 4)), layout="constrained")
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    colours = _colours(row.precision for row in rows)
+    for panel, (name, label) in zip(panels, measures, strict=True):
         for precision, colour in colours.items():
             own = [(i, getattr(row, name)) for i, row in enumerate(rows) if row.precision == precision]
             drawn = [(i, value) for i, value in own if value is not None]
@@ -87,12 +102,32 @@ def _figure(rows: Sequence[Layer], kinds: Sequence[tuple[str, str]], title: str)
     return figure
 
 
-def _colours(rows: Sequence[Layer]) -> dict[str, Any]:
+def _kinds_figure(rows: Mapping[str, Mapping[str, int]], title: str) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, FRAME + 2 * BAR * max(len(rows), 4)), layout="constrained")
+    panel = figure.subplots()
+    begun = [0] * len(rows)
+    for precision, colour in _colours(name for counts in rows.values() for name in counts).items():
+        widths = [counts.get(precision, 0) for counts in rows.values()]
+        panel.barh(range(len(rows)), widths, left=begun, color=colour, label=precision)
+        begun = [start + width for start, width in zip(begun, widths, strict=True)]
+    panel.set_yticks(range(len(rows)), [shortened(kind) for kind in rows], fontsize=8, parse_math=False)
+    panel.set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
+    panel.set_xlabel("layers")
+    panel.grid(axis="x", linewidth=0.4)
+    panel.set_axisbelow(True)
+    figure.suptitle(title, parse_math=False)
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), fontsize=8)
+    return figure
+
+
+def _colours(precisions: Iterable[str]) -> dict[str, Any]:
     from matplotlib import colormaps
 
     palette = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    precisions = sorted({row.precision for row in rows})
-    return {precision: palette[index % len(palette)] for index, precision in enumerate(precisions)}
+    return {name: palette[index % len(palette)] for index, name in enumerate(sorted(set(precisions)))}
 
 
 def shortened(name: str, most: int = NAME) -> str:

@@ -6,7 +6,7 @@ Plugins are imported to ask them, which is cheap by contract; no backend is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import __version__, known, plugins
@@ -14,7 +14,8 @@ from .errors import TargetError
 
 
 class Row(NamedTuple):
-    """One plugin: `status` is ready, incomplete, broken, or not installed; `note` says why or how to fix it."""
+    """One plugin: `status` is ready, ahead of time, incomplete, broken, or not installed; `note` says why or how
+    to fix it. What is ready but for running, since this machine is not the one it builds for, is ahead of time."""
 
     name: str
     status: str
@@ -54,17 +55,25 @@ def targets() -> tuple[Row, ...]:
 def _target(name: str, entry: plugins.Entry) -> Row:
     try:
         plugin = plugins.target(name)
+        beyond = plugin.lacks()
     except TargetError as error:
         return _broken(name, entry, error)
     lacking = {verb: plugin.missing(verb) for verb in plugin.verbs}
-    ready = [verb for verb in plugin.verbs if not lacking[verb]]
-    notes = [plugin.target.summary]
+    ready = [verb for verb in plugin.verbs if not lacking[verb] and verb not in beyond]
+    notes = [plugin.target.summary, *_beyond(beyond, ready)]
     for verb, modules in lacking.items():
         if modules:
             line = plugin.target.install.get(verb) or f"pip install {' '.join(modules)}"
             notes.append(f"{verb} needs {', '.join(modules)}: {line}")
-    status = "ready" if len(ready) == len(plugin.verbs) else "incomplete"
+    status = "incomplete" if any(lacking.values()) else "ahead of time" if beyond else "ready"
     return Row(name, status, ", ".join(ready), "; ".join(notes), entry.distribution, entry.version)
+
+
+def _beyond(lacking: Mapping[str, str], ready: Sequence[str]) -> list[str]:
+    """What this machine can't do, in words: one line for all verbs that lack the same."""
+    verbs = {reason: [verb for verb, why in lacking.items() if why == reason] for reason in lacking.values()}
+    builds = "builds ahead of time; " if "export" in ready else ""
+    return [f"{builds}cannot {' or '.join(names)} here: {reason}" for reason, names in verbs.items()]
 
 
 def _broken(name: str, entry: plugins.Entry, error: TargetError) -> Row:

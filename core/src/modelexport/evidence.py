@@ -114,10 +114,8 @@ class Judge:
 @contextmanager
 def judged(artifact: Artifact, data: Data, wish: Wish) -> Iterator[Judge | None]:
     """The judge of copies of `artifact`; None where this machine can't run it, and nothing was promised."""
-    from . import api
-
     try:
-        session = api.open_session(artifact, {})
+        session = _open(artifact)
     except CannotRunHere:
         if wish.max_drop is not None or wish.evaluate is not None:
             raise
@@ -132,12 +130,29 @@ def judged(artifact: Artifact, data: Data, wish: Wish) -> Iterator[Judge | None]
             yield Judge(goal, session)
 
 
-def score(judge: Judge, copy: Artifact) -> dict[str, Any]:
-    """The accuracy of a finished copy, as its report keeps it: see docs/reference/manifest.md."""
+def _open(artifact: Artifact) -> Session:
+    """A session on `artifact`, or on what stands in for it where this machine can't run it.
+
+    `details["stands_in"]` names a file in its folder that another target runs, and computes the same: the model
+    that an engine was built from. Raises CannotRunHere where there is none.
+    """
     from . import api
 
+    try:
+        return api.open_session(artifact, {})
+    except CannotRunHere:
+        other = artifact.details.get("stands_in")
+        if not isinstance(other, Mapping):
+            raise
+        return api.open_session(
+            replace(artifact, format=other["format"], entry=other["entry"], details={}), {}
+        )
+
+
+def score(judge: Judge, copy: Artifact) -> dict[str, Any]:
+    """The accuracy of a finished copy, as its report keeps it: see docs/reference/manifest.md."""
     goal = judge.goal
-    with api.open_session(copy, {}) as session:
+    with _open(copy) as session:
         drop = goal.drop(session)
         figures = accuracy.figures(session, goal.samples[:FIGURES], judge.reference)
     found = {

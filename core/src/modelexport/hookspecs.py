@@ -34,6 +34,15 @@ def mx_target() -> Target:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
+def mx_machine() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """What this machine can't do although every package is there: verb → what it lacks, in a few words.
+
+    Optional, and cheap: it looks for a driver or a device, and imports no backend. `{"run": "no NVIDIA driver"}`
+    makes `mx targets` say "builds ahead of time; cannot run here". `mx_run` raises `CannotRunHere` by itself.
+    """
+
+
+@hookspec(firstresult=True)
 def mx_export(source: Source | Captured | Artifact, out: Path, options: Any) -> Build:  # type: ignore[empty-body]
     """Write the model into the empty folder `out` and say what was written.
 

@@ -21,6 +21,10 @@ TARGETS: dict[str, tuple[str, str]] = {
         "ExecuTorch programs for phones and embedded devices",
         "pip install 'modelexport-executorch[export]'",
     ),
+    "tensorrt": (
+        "TensorRT engines for NVIDIA GPUs, built ahead of time",
+        "pip install 'modelexport-tensorrt[export]'",
+    ),
 }
 
 #: source plugin → (what it loads, command that installs it)

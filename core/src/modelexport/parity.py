@@ -48,7 +48,9 @@ BUDGETS = {
     "float32": Budget(atol=1e-5, rtol=1e-4, noise=2e-5, cosine=0.9999),
     "float16": Budget(atol=1e-3, rtol=1e-2, noise=5e-3, cosine=0.999),
     "bfloat16": Budget(atol=1e-2, rtol=5e-2, noise=3e-2, cosine=0.99),
+    "fp8": Budget(atol=0.05, rtol=0.1, noise=1.0, cosine=0.95, equal=0.95),
     "int8": Budget(atol=0.05, rtol=0.1, noise=1.0, cosine=0.93, equal=0.95),
+    "nvfp4": Budget(atol=0.1, rtol=0.2, noise=1.0, cosine=0.85, equal=0.9),
     "int4": Budget(atol=0.1, rtol=0.2, noise=1.0, cosine=0.85, equal=0.9),
 }
 _ORDER = list(BUDGETS)

@@ -35,7 +35,8 @@ def silent(_: str) -> None:
 class Prepared:
     """A source ready for any number of exports: its inputs, reference answers and outputs.
 
-    `made` keeps each format that was made from it, so the model is captured once. `wide` is the same source with
+    `made` keeps each format that was made from it, so the model is captured once; what nobody asked for but as a
+    step to something else is in the hidden folder `workshop`, until `release`. `wide` is the same source with
     wider dims, when this one was narrowed: it is captured as that.
     """
 
@@ -45,10 +46,21 @@ class Prepared:
     origin: Mapping[str, Any]
     made: dict[str, Captured | Artifact] = field(default_factory=dict)
     wide: Prepared | None = None
+    workshop: Path | None = None
 
     @property
     def source(self) -> Source:
         return self.described.source
+
+    def release(self) -> None:
+        """Remove what was made on the way to other formats."""
+        if self.workshop is not None:
+            self.made = {name: each for name, each in self.made.items() if not self._in_workshop(each)}
+            staging.discard(self.workshop)
+            self.workshop = None
+
+    def _in_workshop(self, made: Captured | Artifact) -> bool:
+        return isinstance(made, Artifact) and made.path.parent == self.workshop
 
 
 @dataclass(frozen=True)
@@ -155,15 +167,24 @@ def make(
                 current = _captured(job, checks.progress)
                 if name != formats[-1]:
                     continue
-            place = final if name == formats[-1] else final.with_name(f"{final.name}.{name}")
-            if place != final and name in job.made:
-                current = job.made[name]
-                continue
-            wanted = languages if place == final else ()
-            current = _export_one(job, name, current, place, chosen.get(name), checks, wanted)
-            job.made.setdefault(name, current)
+            if name == formats[-1]:
+                current = _export_one(job, name, current, final, chosen.get(name), checks, languages)
+                job.made.setdefault(name, current)
+            else:
+                current = job.made.get(name) or _between(job, name, current, final, chosen.get(name), checks)
     assert isinstance(current, Artifact)
     return current
+
+
+def _between(
+    job: Prepared, name: str, given: Source | Captured | Artifact, final: Path, options: Any, checks: Gate
+) -> Artifact:
+    """An artifact that is a step to `final`; one that fails the gate is left beside it, for inspection."""
+    job.workshop = job.workshop or staging.workshop(final)
+    failed = staging.failed_place(final.with_name(f"{final.name}.{name}"))
+    made = _export_one(job, name, given, job.workshop / f"{final.stem}.{name}", options, checks, failed=failed)
+    job.made[name] = made
+    return made
 
 
 def _captured(job: Prepared, progress: Progress) -> Captured:
@@ -200,7 +221,8 @@ def _export_one(
     final: Path,
     options: Any,
     checks: Gate,
-    languages: Sequence[str],
+    languages: Sequence[str] = (),
+    failed: Path | None = None,
 ) -> Artifact:
     plugin = plugins.require(name, "export")
     if options is None:
@@ -212,12 +234,13 @@ def _export_one(
         build = plugins.call(plugin, "export", source=given, out=draft, options=options)
         carry(job.source.files, draft)
         step = lineage_step("export", plugin, build, options, job.origin)
+        before = given.lineage if isinstance(given, Artifact) else job.source.lineage
         artifact = Artifact(
             draft, name, build.entry, job.described.specs, job.outputs, build.precision,
-            (*job.source.lineage, step), processing=job.source.processing, details=build.details,
+            (*before, step), processing=job.source.processing, details=build.details,
         )  # fmt: skip
         snippets.write(artifact, languages)
-        return finish(artifact, final, job.golden, checks)
+        return finish(artifact, final, job.golden, checks, failed=failed)
 
 
 def finish(
@@ -226,11 +249,12 @@ def finish(
     answers: golden.Golden,
     checks: Gate,
     refusal: ParityError | None = None,
+    failed: Path | None = None,
 ) -> Artifact:
     """Write golden data, run the gate, write the manifest and put the artifact in place.
 
     Raises ParityError when the gate fails, and `refusal`, a reason to fail that was found before; the artifact
-    is then `FINAL.failed`.
+    is then at `failed`, `FINAL.failed` by default.
     """
     draft = artifact.path
     golden.save(answers, artifact.golden)
@@ -242,18 +266,18 @@ def finish(
     kept = golden.trim(answers, GOLDEN_BYTES)
     if len(kept.cases) < len(answers.cases):
         golden.save(kept, artifact.golden)
-    failed = refusal is not None or (checks.verify and parity.verified is False)
+    falls_short = refusal is not None or (checks.verify and parity.verified is False)
     if refusal is not None:
         parity = replace(parity, verified=False, reason=parity.reason or refusal.message)
     artifact = replace(artifact, parity=parity, files=manifest.list_files(draft))
-    place = staging.failed_place(final) if failed else final
+    place = (failed or staging.failed_place(final)) if falls_short else final
     with staging.output_errors(place):
         manifest.write(artifact)
     staging.publish(draft, place)
     if refusal is not None:
         refusal.hint = f"look at {place}; {refusal.hint}"
         raise refusal
-    if failed:
+    if falls_short:
         raise ParityError(
             f"{artifact.format} does not compute what the source computes: {parity.reason}",
             f"look at {place}; a wider --tolerance or --no-verify are the ways round",

@@ -79,7 +79,7 @@ def recipe(target: Target, precision: str | None) -> dict[str, Mapping[str, str]
             f"target {target.name!r} has no precision {precision!r}", f"it has {has}" if has else "it has none"
         )
     steps = target.precisions[precision]
-    return {"export": {}, **{verb: steps[verb] for verb in AFTER_EXPORT if verb in steps}}
+    return {"export": steps.get("export", {}), **{verb: steps[verb] for verb in AFTER_EXPORT if verb in steps}}
 
 
 def places(verbs: Sequence[str], folder: Path, name: str, target: str, precision: str | None) -> dict[str, Path]:
@@ -88,8 +88,10 @@ def places(verbs: Sequence[str], folder: Path, name: str, target: str, precision
     >>> list(places(("export", "optimize", "quantize"), Path(), "net", "x", "int8").values())  # doctest: +SKIP
     [Path('net.x'), Path('net.optimized.x'), Path('net.int8.x')]
     """
-    first, *between = verbs
-    found = {first: folder / f"{name}.{target}"}
-    for verb in between:
-        found[verb] = folder / f"{name}.{precision if verb == between[-1] else verb + 'd'}.{target}"
-    return found
+
+    def middle(verb: str) -> str:
+        if verb == verbs[-1] and precision is not None:
+            return f".{precision}"
+        return "" if verb == verbs[0] else f".{verb}d"
+
+    return {verb: folder / f"{name}{middle(verb)}.{target}" for verb in verbs}

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,6 +64,14 @@ class Plugin(NamedTuple):
     def missing(self, verb: str) -> tuple[str, ...]:
         """The modules `verb` needs that are not installed; nothing is imported to find out."""
         return tuple(module for module in self.target.needs.get(verb, ()) if not importable(module))
+
+    def lacks(self) -> Mapping[str, str]:
+        """What this machine lacks for verbs whose modules are all there; see the hook `mx_machine`."""
+        try:
+            found = self.hook.mx_machine() or {}
+        except Exception as error:
+            raise _broken(self.entry, f"mx_machine raised {type(error).__name__}: {error}") from error
+        return {verb: reason for verb, reason in found.items() if verb in self.verbs and not self.missing(verb)}
 
 
 def find(group: str) -> dict[str, Entry]:

@@ -64,10 +64,7 @@ def _refuse_stranger(place: Path) -> None:
 @contextmanager
 def staged(final: Path) -> Iterator[Path]:
     """A directory to build in; the caller ends with `publish`. Whatever is left of it is removed."""
-    _clear_leftovers(final)
-    with output_errors(final.parent):
-        draft = Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}.", suffix=".tmp", dir=final.parent))
-        draft.chmod(0o777 & ~_umask())
+    draft = workshop(final)
     try:
         yield draft
     except OSError as error:
@@ -76,7 +73,16 @@ def staged(final: Path) -> Iterator[Path]:
         with output_errors(final):
             raise
     finally:
-        _remove(draft)
+        discard(draft)
+
+
+def workshop(final: Path) -> Path:
+    """A hidden folder beside `final`; the caller removes it with `discard`, or the next run does."""
+    _clear_leftovers(final)
+    with output_errors(final.parent):
+        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}.", suffix=".tmp", dir=final.parent))
+        folder.chmod(0o777 & ~_umask())
+    return folder
 
 
 def publish(draft: Path, final: Path) -> None:
@@ -98,7 +104,7 @@ def publish(draft: Path, final: Path) -> None:
         aside.rename(draft)
 
 
-def _remove(path: Path) -> None:
+def discard(path: Path) -> None:
     """Remove a folder, or the link to one that took its place."""
     if path.is_symlink():
         path.unlink(missing_ok=True)
@@ -117,7 +123,7 @@ def _clear_leftovers(final: Path) -> None:
         if path.suffix == ".old" and not final.exists() and (path / manifest.NAME).is_file():
             path.rename(final)
         else:
-            _remove(path)
+            discard(path)
 
 
 def _alive(pid: int) -> bool:

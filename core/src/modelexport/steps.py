@@ -109,8 +109,8 @@ def exported(
 ) -> Artifact | None:
     """The artifact at `final`, if exporting the model again would make the same one; else None.
 
-    One that was made by way of another target's artifact is not reused: its lineage does not tell with which
-    options that one was made.
+    One that was made by way of another target's artifact is not reused: the options that this one would be made
+    with are not at hand here.
     """
     from .pipeline import GOLDEN_BYTES
 

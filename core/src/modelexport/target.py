@@ -17,7 +17,8 @@ class Target:
     `needs`       the importable modules each verb takes
     `install`     the command that installs what a verb needs
     `mutates`     the export hook changes the live module or program it is given (core then hands it a copy)
-    `precisions`  what `mx export --precision` adds: precision → verb ("optimize", "quantize") → its options
+    `precisions`  what `mx export --precision` means: precision → verb ("export", "optimize", "quantize") → its
+                  options; verbs besides "export" follow it, in this order
     `snippets`    languages that `mx_snippet` writes code in, such as "cpp" or "swift"
     """
 

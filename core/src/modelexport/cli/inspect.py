@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--quantization", is_flag=True, help="Show what quantization did instead, layer by layer.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
-              help="Draw the layers into this .png, .svg or .pdf; goes with --quantization.")  # fmt: skip
+              help="Draw into this .png, .svg or .pdf: the kinds of layers of a compiled model or, with "
+              "--quantization, every layer.")  # fmt: skip
 @show.standard_options
 def command(artifact: Path, quantization: bool, plot: Path | None, as_json: bool) -> None:
     """Show ARTIFACT's inputs, outputs, lineage, files and parity, after checking its files' sha256."""
     from .. import api
 
-    if plot is not None and not quantization:
-        raise click.UsageError("--plot goes with --quantization")
     if quantization:
         _quantization(artifact, plot, as_json)
         return
     found = api.load(artifact)
+    if plot is not None:
+        _draw(found, plot)
     if as_json:
         show.as_json(show.summary(found))
         return
@@ -47,13 +48,28 @@ def command(artifact: Path, quantization: bool, plot: Path | None, as_json: bool
     for key, value in found.details.items():
         if key == "quantization":
             show.quantization_line(found)
-        elif key != "notes" and value not in ("", [], {}):
+        elif key not in ("notes", "layers") and value not in ("", [], {}):
             click.echo(f"  {key}: {_plain(value)}")
     show.notes(found)
+    show.compiled(found)
     show.table(
         ["file", "size", "sha256"],
         [[file.path, show.size(file.size), file.sha256[:16] + "…"] for file in found.files],
     )
+    if plot is not None:
+        click.echo(f"  drawn: {plot}")
+
+
+def _draw(found: Artifact, plot: Path) -> None:
+    from .. import charts
+    from ..layers import by_kind, layers_of
+
+    charts.check(plot)
+    if not (rows := layers_of(found)):
+        raise click.UsageError(
+            f"{found.path} lists no layers: --plot goes with --quantization, or a compiled model"
+        )
+    charts.kinds(by_kind(rows), plot, f"{found.path.name}: {len(rows)} layers")
 
 
 def _quantization(artifact: Path, plot: Path | None, as_json: bool) -> None:

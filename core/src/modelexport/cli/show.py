@@ -180,6 +180,24 @@ def notes(artifact: Artifact) -> None:
         click.echo(f"  note: {line}")
 
 
+def compiled(artifact: Artifact) -> None:
+    """The layers of a compiled model, and how many there are of each kind and precision."""
+    from ..charts import shortened
+    from ..layers import by_kind, layers_of
+
+    if not (rows := layers_of(artifact)):
+        return
+    table(
+        ["layer", "kind", "precision", "from"],
+        [[shortened(row.name), row.kind, row.precision, shortened(row.source)] for row in rows],
+        width=200,
+    )
+    precisions = sorted({row.precision for row in rows})
+    counts = [[kind, *(str(of[p] or "–") for p in precisions)] for kind, of in by_kind(rows).items()]
+    total = ["all", *(str(sum(row.precision == p for row in rows)) for p in precisions)]
+    table(["kind", *precisions], [*counts, total])
+
+
 def score(report: Report) -> None:
     """What a quantized copy scored, against the artifact it was made from."""
     found = report.score

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from .. import api, cases, golden, hookspecs, manifest, pipeline, plugins, worker
-from ..errors import InputError, OptionError, OutputError, TargetError
+from ..errors import CannotRunHere, InputError, OptionError, OutputError, TargetError
 from ..options import describe
-from ..types import Artifact, LoadOptions
+from ..types import Artifact, LoadOptions, Session
 from .specimens import SPECIMENS
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class TargetContract:
     def test_keeps_names_and_dims(self, made: Callable[[str], Artifact]) -> None:
         artifact = made("dynamic_batch")
         assert [spec.name for spec in artifact.inputs] == ["input"]
-        with api.run(artifact.path) as session:
+        with _session(artifact) as session:
             (name,) = (spec.name for spec in artifact.outputs)
             for size in (1, 5, 8):
                 outputs = session(cases.generate_at(artifact.inputs, {"batch": size}))
@@ -250,7 +251,7 @@ class TargetContract:
     def test_session_closes(self, made: Callable[[str], Artifact]) -> None:
         artifact = made("two_in_two_out")
         inputs = golden.load(artifact.golden).cases[0].inputs
-        with api.run(artifact.path) as session:
+        with _session(artifact) as session:
             assert set(session(inputs)) == {"difference", "product"}
         session.close()
         with pytest.raises(InputError):
@@ -261,13 +262,15 @@ class TargetContract:
         inputs = golden.load(artifact.golden).cases[0].inputs
         left = inputs["left"]
         wrong = [{"left": left}, {**inputs, "left": left.astype("float64")}, {**inputs, "left": left[0]}]
-        with api.run(artifact.path) as session:
+        with _session(artifact) as session:
             for given in [*wrong, {**inputs, "left": left[:, :2]}, {**inputs, "other": left}]:
                 with pytest.raises(InputError):
                     session(given)
 
     def test_benchmark_is_sane(self, made: Callable[[str], Artifact]) -> None:
         artifact = made("dynamic_batch")
+        with _session(artifact):
+            pass
         report = api.benchmark([artifact.path], runs=10, seconds=0.0, threads=1)
         (figures,) = report.figures
         assert 0 < figures.p50_ms <= figures.p90_ms <= figures.p99_ms
@@ -290,6 +293,17 @@ class TargetContract:
         assert result.parity.verified in (True, "structure"), result.parity.reason
         assert [step.verb for step in result.lineage][-1] == verb
         assert manifest.read(artifact.path) == artifact
+
+
+@contextmanager
+def _session(artifact: Artifact) -> Iterator[Session]:
+    """The artifact, loaded; a skip where this machine can't run what the target writes."""
+    try:
+        session = api.run(artifact.path)
+    except CannotRunHere as error:
+        pytest.skip(f"this machine has no way to run it: {error.message}")
+    with session:
+        yield session
 
 
 def _expected(reason: str | None) -> tuple[pytest.MarkDecorator, ...]:

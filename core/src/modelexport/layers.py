@@ -1,0 +1,39 @@
+"""What a compiled artifact computes, layer by layer: plain data, alike for every target that compiles.
+
+A target's build returns the rows as `Build.details["layers"]`; the manifest keeps them, `mx inspect` shows them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .types import Artifact
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of the compiled model: a kernel, or several that run as one.
+
+    `kind` is what it does (convolution, matrix product, pointwise…), `precision` the dtype it computes in, and
+    `source` names the model's own operators that went into it.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    source: str = ""
+
+
+def layers_of(artifact: Artifact) -> tuple[Layer, ...]:
+    """The layers an artifact lists; none where its target says nothing about them."""
+    return tuple(Layer(**row) for row in artifact.details.get("layers", ()))
+
+
+def by_kind(layers: Sequence[Layer]) -> dict[str, Counter[str]]:
+    """How many layers of each kind there are in each precision, the most frequent kind first."""
+    total = Counter(layer.kind for layer in layers)
+    return {
+        kind: Counter(layer.precision for layer in layers if layer.kind == kind) for kind, _ in total.most_common()
+    }
