@@ -1,0 +1,130 @@
+"""The TensorRT target: engines for NVIDIA GPUs, built from ONNX with or without one at hand.
+
+export.py     verified ONNX → model.engine
+build.py      the one builder call, for both flavours
+flavours.py   TensorRT and TensorRT-RTX: which is here, and for which GPUs it builds
+profiles.py   dynamic dims → optimization profiles
+onnxfile.py   what an ONNX file says of its tensors, its types and where its nodes come from
+listing.py    the builder's log → layers and tensors
+refusals.py   what can't be built, said before the builder is asked
+session.py    model.engine → Session, on a GPU
+device.py     memory, streams, events and graphs of CUDA
+precision/    float16, bfloat16 and int4 copies of an ONNX model
+quantize.py   8-bit copies with explicit quantization
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from modelexport import hookimpl
+from modelexport.options import option
+from modelexport.target import Target
+
+from . import flavours
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from modelexport.types import Arrays, Artifact, Build, Session, Source
+
+__version__ = "0.1.0"
+
+__all__ = ["ExportOptions", "RunOptions"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `mx export -t tensorrt`."""
+
+    flavour: Literal["auto", "tensorrt", "tensorrt-rtx"] = option(
+        "auto", "auto: TensorRT where it is installed and sees a GPU, else TensorRT-RTX, ahead of time"
+    )
+    sm: tuple[str, ...] = option(
+        ("auto",),
+        "GPUs to build for: sm75, sm80, sm86, sm89, sm120, sm121, or current, the one here; auto: all that "
+        "TensorRT-RTX builds for and the precision runs on",
+    )
+    profile: tuple[str, ...] = option(
+        (),
+        "sizes to build for, MIN:OPT:MAX of an input (ids=1x1:8x128:32x512) or a dim (batch=1:8:32), separated by "
+        "semicolons; several profiles by commas. None: what the dims are declared for",
+    )
+    bound: int | None = option(
+        None, "largest size of dims declared without one; 32 for a batch, 256 for others where it is left out"
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8", "int4"] = option(
+        "auto", "auto: as the ONNX model has it; fp16 and bf16 cast it, int4 stores its weights in blocks"
+    )
+    optimization_level: int | None = option(None, "how long the builder looks for faster kernels, 0 to 5")
+    weight_streaming: bool = option(
+        False, "weights may stay in the host's memory, for models larger than the GPU's"
+    )
+    timing_cache: str | None = option(None, "file that keeps measured kernels between builds; TensorRT only")
+    dla: int | None = option(None, "core of a Jetson's deep learning accelerator to build for; TensorRT only")
+    refit: bool = option(False, "weights can be replaced in the finished engine; takes a GPU")
+    strip: bool = option(False, "leave the weights out, to be refitted where it runs; takes a GPU")
+    version_compatible: bool = option(False, "an engine for later versions too; TensorRT only, takes a GPU")
+    plugins: tuple[str, ...] = option((), "shared libraries with kernels for operators that TensorRT lacks")
+    keep_onnx: bool = option(True, "keep the ONNX model under source/: `mx quantize` starts from it")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `mx run`, `mx verify` and `mx benchmark` for TensorRT artifacts."""
+
+    device: int = option(0, "the GPU to run on, by its number")
+    cuda_graph: bool = option(False, "record the kernels' launches once for each set of sizes, and replay them")
+    runtime_cache: str | None = option(
+        None, "file that keeps kernels compiled on this GPU between runs; TensorRT-RTX only"
+    )
+
+
+_RTX = "pip install 'modelexport-tensorrt[rtx]'"
+
+
+@hookimpl
+def mx_target() -> Target:
+    library = flavours.installed()[0].module
+    return Target(
+        name="tensorrt",
+        summary="TensorRT engines for NVIDIA GPUs, built ahead of time",
+        consumes=("onnx",),
+        options={"export": ExportOptions, "run": RunOptions},
+        needs={"export": (library, "onnx"), "run": (library, "cuda.bindings")},
+        install={"export": _RTX, "run": "pip install 'modelexport-tensorrt[run]'"},
+        precisions={
+            "fp16": {"export": {"precision": "fp16"}},
+            "bf16": {"export": {"precision": "bf16"}},
+            "int4": {"export": {"precision": "int4"}},
+        },
+    )
+
+
+@hookimpl
+def mx_machine() -> Mapping[str, str]:
+    lacks = flavours.lacking()
+    return {"run": lacks} if lacks else {}
+
+
+@hookimpl
+def mx_export(source: Artifact | Source, out: Path, options: ExportOptions) -> Build:
+    from . import export
+
+    return export.export(source, out, options)
+
+
+@hookimpl
+def mx_run(artifact: Artifact, options: RunOptions) -> Session:
+    from . import session
+
+    return session.open_artifact(artifact, options)
+
+
+@hookimpl
+def mx_benchmark(artifact: Artifact, inputs: Arrays, options: RunOptions) -> Mapping[str, Any]:
+    from . import session
+
+    return session.benchmark(artifact, inputs, options)

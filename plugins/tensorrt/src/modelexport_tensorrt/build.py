@@ -1,0 +1,272 @@
+"""The one builder call: ONNX → an engine's bytes and the account of it, for both flavours.
+
+Networks are strongly typed: an engine computes in the types that the ONNX model has. The builder says at full
+detail what it built, which is checked against what was asked: nothing else can be, where no GPU is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelexport.errors import ConversionError, OptionError
+from modelexport.types import Dim, TensorSpec
+
+from . import flavours, listing, onnxfile, profiles, refusals
+from .flavours import Flavour
+
+if TYPE_CHECKING:
+    import tensorrt_rtx as rtx
+
+    from . import ExportOptions
+    from .profiles import Profile
+
+FILE = "model.engine"
+
+#: precisions that must show in the engine's layers, where the model has them
+_ASKED = ("float16", "bfloat16", "int8", "fp8", "int4", "nvfp4")
+
+#: bytes of an engine that hold its header
+HEADER = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build: the model's file, for which GPUs and sizes."""
+
+    onnx: Path
+    model: Any
+    flavour: Flavour
+    sms: tuple[str, ...]
+    profiles: tuple[Profile, ...]
+    inputs: tuple[TensorSpec, ...]
+    options: ExportOptions
+
+
+@dataclass
+class Log:
+    """What the builder said, by how bad it is."""
+
+    lines: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def engine(
+    onnx: Path,
+    folder: Path,
+    options: ExportOptions,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    precision: str,
+) -> dict[str, Any]:
+    """Write `folder/model.engine` from the model in `onnx`, and return what is to be said of it.
+
+    Raises OptionError for options that contradict the model, the flavour or this machine, ConversionError for a
+    model that TensorRT can't take (unsupported operators all at once), and for an engine that isn't as asked.
+    """
+    asked = request(onnx, options, inputs)
+    log, begun = Log(), time.perf_counter()
+    plan = _plan(asked, log)
+    seconds = time.perf_counter() - begun
+    path = folder / FILE
+    path.write_bytes(plan)
+    rows, tensors = listing.layers(log.lines), listing.tensors(log.lines)
+    check_header(asked.flavour, path)
+    if rows or asked.flavour.ahead:
+        _check_tensors(tensors, inputs, outputs, asked.profiles)
+        _check_precision(rows, precision)
+    return {
+        "flavour": asked.flavour.name,
+        "sm": list(asked.sms),
+        "profiles": [profiles.text(each) for each in asked.profiles],
+        "bounds": profiles.opened(inputs, asked.profiles),
+        "precisions": listing.precisions(rows),
+        "build_seconds": round(seconds, 2),
+        "bytes": path.stat().st_size,
+        "tensors": {tensor.name: str(tensor) for tensor in tensors},
+        "layers": [asdict(row) for row in rows],
+    }
+
+
+def request(onnx: Path, options: ExportOptions, inputs: Sequence[TensorSpec]) -> Request:
+    """What the options ask for, checked as far as that goes without the builder. Raises OptionError."""
+    model = onnxfile.load_graph(onnx)
+    flavour = flavours.choose(options.flavour)
+    refusals.check_options(options, flavour)
+    sms = flavours.resolve(flavour, options.sm, onnxfile.types(model))
+    spans = profiles.make(inputs, options.profile, options.bound)
+    return Request(onnx, model, flavour, sms, spans, tuple(inputs), options)
+
+
+# --------------------------------------------------------------------------------------- the builder
+
+
+def _plan(asked: Request, log: Log) -> bytes:
+    """The serialized engine."""
+    trt = asked.flavour.load()
+    logger = _logger(trt, log)
+    builder: rtx.Builder = trt.Builder(logger)
+    _load_plugins(builder, asked.options.plugins)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser: rtx.OnnxParser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(asked.onnx)):
+        raise refusals.unsupported(parser, asked.model)
+    config = _config(trt, builder, asked)
+    for profile in asked.profiles or ({},):
+        config.add_optimization_profile(_profile(builder, network, asked.inputs, profile))
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise refusals.failure(log.errors) from RuntimeError("\n".join(log.errors))
+    _keep_timings(config, asked.options.timing_cache)
+    return bytes(plan)
+
+
+def _logger(trt: Any, log: Log) -> Any:
+    """A logger that keeps what is said, away from the user's terminal."""
+    bad = (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR)
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            (log.errors if severity in bad else log.lines).append(message)
+
+    return Logger()
+
+
+def _load_plugins(builder: rtx.Builder, libraries: Sequence[str]) -> None:
+    for path in libraries:
+        if builder.get_plugin_registry().load_library(str(Path(path).resolve())) is None:
+            raise OptionError(
+                f"plugins={path} can't be loaded", "is it a TensorRT plugin library for this machine?"
+            )
+
+
+def _config(trt: Any, builder: rtx.Builder, asked: Request) -> rtx.IBuilderConfig:
+    options, config = asked.options, builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if asked.flavour.ahead:
+        config.num_compute_capabilities = len(asked.sms)
+        for number, name in enumerate(asked.sms):
+            config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), number)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    flags = {
+        trt.BuilderFlag.WEIGHT_STREAMING: options.weight_streaming,
+        trt.BuilderFlag.REFIT: options.refit,
+        trt.BuilderFlag.STRIP_PLAN: options.strip,
+        trt.BuilderFlag.VERSION_COMPATIBLE: options.version_compatible,
+    }
+    for flag in (flag for flag, wanted in flags.items() if wanted):
+        config.set_flag(flag)
+    if options.timing_cache is not None:
+        path = Path(options.timing_cache)
+        config.set_timing_cache(config.create_timing_cache(path.read_bytes() if path.is_file() else b""), False)
+    if options.dla is not None:
+        refusals.check_accelerator(builder, options.dla)
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = options.dla
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    return config
+
+
+def _keep_timings(config: rtx.IBuilderConfig, file: str | None) -> None:
+    if file is not None:
+        Path(file).write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def _profile(
+    builder: rtx.Builder, network: rtx.INetworkDefinition, inputs: Sequence[TensorSpec], sizes: Profile
+) -> rtx.IOptimizationProfile:
+    profile = builder.create_optimization_profile()
+    tensors = {network.get_input(number).name: network.get_input(number) for number in range(network.num_inputs)}
+    for spec in inputs:
+        if spec.dims:
+            profile.set_shape(spec.name, *profiles.shapes(sizes, spec))
+        if tensors[spec.name].is_shape_tensor:
+            profile.set_shape_input(spec.name, *_values(spec))
+    return profile
+
+
+def _values(spec: TensorSpec) -> tuple[list[int], list[int], list[int]]:
+    """The values of an input that sizes are reckoned from: least, usual and largest."""
+    if not isinstance(spec.values, tuple) or spec.dims:
+        raise ConversionError(
+            f"the model takes sizes from the values of input {spec.name!r}, whose bounds are unknown",
+            f"declare them: --input '{spec.name}:{spec.dtype}[…]=LOW..HIGH'",
+        )
+    count = 1
+    for size in spec.shape:
+        count *= size if isinstance(size, int) else 1
+    low, high = int(spec.values[0]), int(spec.values[1])
+    return [low] * count, [(low + high) // 2] * count, [high] * count
+
+
+# --------------------------------------------------------------------------------------- what was built
+
+
+def check_header(flavour: Flavour, path: Path) -> None:
+    """Raise ConversionError for a file that doesn't begin as an engine does; only TensorRT-RTX can tell."""
+    if not flavour.ahead:
+        return
+    if malformed(flavour.load(), path):
+        raise ConversionError("TensorRT wrote an engine that it does not know as one", "is the disk full?")
+
+
+def malformed(trt: Any, path: Path) -> bool:
+    """Whether the file has no valid engine header. Needs no GPU; TensorRT-RTX only."""
+    runtime: rtx.Runtime = trt.Runtime(_logger(trt, Log()))
+    with path.open("rb") as file:
+        header = file.read(HEADER)
+    if len(header) < HEADER:
+        return True
+    _, diagnostics = runtime.get_engine_validity(header)
+    return bool(int(diagnostics) & int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE))
+
+
+def _check_tensors(
+    found: Sequence[listing.Tensor],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    spans: Sequence[Profile],
+) -> None:
+    """Raise ConversionError for the first tensor of the engine that isn't the model's."""
+    for mode, specs in (("input", inputs), ("output", outputs)):
+        by_name = {tensor.name: tensor for tensor in found if tensor.mode == mode}
+        if set(by_name) != {spec.name for spec in specs}:
+            raise _differs(f"has the {mode}s {', '.join(by_name) or 'none'}", ", ".join(s.name for s in specs))
+        for spec in specs:
+            tensor = by_name[spec.name]
+            if tensor.dtype != spec.dtype:
+                raise _differs(f"has {mode} {spec.name!r} in {tensor.dtype}", spec.dtype)
+            if not _same_shape(tensor.shape, spec, mode):
+                raise _differs(f"has {mode} {spec.name!r} with shape {list(tensor.shape)}", str(spec))
+            wanted = tuple(profiles.shapes(each, spec) for each in spans) if mode == "input" and spec.dims else ()
+            if wanted and tensor.profiles != wanted:
+                raise _differs(f"takes {spec.name!r} at {tensor.profiles}", str(wanted))
+
+
+def _same_shape(sizes: tuple[int, ...], spec: TensorSpec, mode: str) -> bool:
+    """An output's fixed size may be dynamic to TensorRT, which can't always tell; nothing else may differ."""
+    pairs = list(zip(sizes, spec.shape, strict=False))
+    open_ok = mode == "output"
+    return len(sizes) == len(spec.shape) and all(
+        got == -1 if isinstance(want, Dim) else got == want or (open_ok and got == -1) for got, want in pairs
+    )
+
+
+def _differs(what: str, wanted: str) -> ConversionError:
+    return ConversionError(f"the engine {what}, the model has {wanted}", "report it, with the model")
+
+
+def _check_precision(rows: Sequence[Any], precision: str) -> None:
+    """Raise ConversionError where a precision was asked for, and no layer computes in it."""
+    if precision in _ASKED and not any(row.precision == precision for row in rows):
+        raise ConversionError(
+            f"no layer of the engine computes in {precision}, though the ONNX model has it",
+            f"what it computes in: {listing.precisions(rows)}",
+        )

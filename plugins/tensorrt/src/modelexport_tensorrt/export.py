@@ -1,0 +1,175 @@
+"""Verified ONNX → model.engine, in an artifact that says what was proven where.
+
+The ONNX model is verified against the source before it gets here. An engine is verified by what its builder says
+of it, and by its numbers where a GPU is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelexport import golden, options
+from modelexport.errors import ArtifactError
+from modelexport.types import Artifact, Build, Source, TensorSpec
+from modelexport_onnx import modelfile
+
+from . import ExportOptions, build, flavours, onnxfile, refusals
+
+if TYPE_CHECKING:
+    from modelexport.golden import GoldenCase
+
+#: the ONNX model that went in, float32 even where the engine isn't: later steps start from it
+SOURCE = "source"
+ONNX = f"{SOURCE}/{modelfile.FILE}"
+
+#: the precisions as the options name them → as modelexport does
+PRECISIONS = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "int8": "int8",
+    "fp8": "fp8",
+    "int4": "int4",
+}
+
+#: those that take no real inputs
+_CONVERTED = ("fp16", "bf16", "int4")
+
+
+@dataclass(frozen=True)
+class Given:
+    """An ONNX model as it came: its file, tensors and precision, its golden cases, and what is proven of it."""
+
+    path: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: str
+    facts: Mapping[str, Any]
+    golden: Path | None = None
+
+    def cases(self) -> Sequence[GoldenCase]:
+        """The reference's inputs and outputs, where they are known."""
+        return golden.load(self.golden).cases if self.golden is not None and self.golden.is_file() else ()
+
+
+def export(source: Artifact | Source, out: Path, options: ExportOptions) -> Build:
+    """Write the engine of an ONNX artifact, or of an .onnx file, into `out`.
+
+    Raises OptionError and ConversionError; see `build.engine`.
+    """
+    given = read(source)
+    wanted = PRECISIONS.get(options.precision, given.precision)
+    if wanted == given.precision:
+        return finish(given.path, out, options, given.inputs, given.outputs, wanted, given.facts, given.path)
+    if options.precision not in _CONVERTED:
+        refusals.check_static(wanted, given.precision)
+    if given.precision != "float32":
+        raise refusals.already(wanted, given.precision)
+    build.request(given.path, options, given.inputs)  # what can't be built is told before the work
+    return _converted(given, out, options, wanted)
+
+
+def _converted(given: Given, out: Path, options: ExportOptions, wanted: str) -> Build:
+    """The engine of the model in a precision that it doesn't have yet."""
+    import tempfile
+
+    from .precision import converted
+
+    with tempfile.TemporaryDirectory(prefix="mx-tensorrt-") as folder:
+        path = Path(folder) / modelfile.FILE
+        made = converted(given.path, path, options.precision, given.cases())
+        facts = {**given.facts, "precision": wanted, "kept": dict(made.kept), "settings": dict(made.settings)}
+        return finish(path, out, options, given.inputs, given.outputs, wanted, facts, given.path)
+
+
+def read(source: Artifact | Source) -> Given:
+    """What came: another target's artifact, which its gate has verified, or somebody's file."""
+    if isinstance(source, Artifact):
+        parity = source.parity
+        worst = max(parity.outputs, key=lambda row: float(row["used"]), default={})
+        facts: dict[str, Any] = {"precision": source.precision, "verified": parity.verified}
+        if worst:
+            facts["worst"] = {key: worst.get(key) for key in ("name", "case", "max_abs", "cosine", "used")}
+        return Given(source.entry_path, source.inputs, source.outputs, source.precision, facts, source.golden)
+    assert source.path is not None
+    model = onnxfile.load_graph(source.path)
+    precision = onnxfile.precision(model)
+    facts = {"precision": precision, "verified": "it is the source itself"}
+    return Given(source.path, source.specs, onnxfile.outputs(model), precision, facts, source.golden)
+
+
+def finish(
+    onnx: Path,
+    out: Path,
+    options: ExportOptions,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    precision: str,
+    facts: Mapping[str, Any],
+    keep: Path | None = None,
+) -> Build:
+    """Build the engine of `onnx` into `out`, and beside it the model `keep` for later steps.
+
+    `facts` say what is proven of the ONNX model. Raises what `build.engine` raises.
+    """
+    details = build.engine(onnx, out, options, inputs, outputs, precision)
+    details["onnx"] = dict(facts)
+    details["notes"] = _notes(details)
+    if keep is not None and options.keep_onnx:
+        (out / SOURCE).mkdir(exist_ok=True)
+        modelfile.copy(keep, out / SOURCE)
+    package = flavours.BY_NAME[details["flavour"]].module
+    return Build(build.FILE, (package, "onnx"), precision, details)
+
+
+def _notes(details: Mapping[str, Any]) -> list[str]:
+    notes = [f"{name} has no upper bound, engines have one: it is {b} (-k bound=…)" for name, b in
+             details["bounds"].items()]  # fmt: skip
+    if lacks := _cannot_run(details["sm"]):
+        proof = "was verified" if details["onnx"].get("verified") is True else "was not verified"
+        notes.append(
+            f"the engine was built and its structure checked; its numbers were not run on a GPU here ({lacks}). "
+            f"The ONNX model that went in {proof}. `mx verify` on a machine with such a GPU completes it"
+        )
+    return notes
+
+
+def _cannot_run(sms: Sequence[str]) -> str:
+    """Why the engine can't run here; empty where it can."""
+    here = flavours.gpus()
+    if not here:
+        return flavours.lacking() or "no NVIDIA GPU"
+    return "" if flavours.CURRENT in sms or set(here) & set(sms) else f"its GPU is {', '.join(here)}"
+
+
+# --------------------------------------------------------------------------------------- later steps
+
+
+def options_of(artifact: Artifact) -> ExportOptions:
+    """The options that the artifact's engine was built with, for another one like it. Raises ArtifactError."""
+    steps = [step for step in artifact.lineage if step.verb == "export" and step.target == artifact.format]
+    if not steps:
+        raise ArtifactError(f"{artifact.path} does not say how it was exported", "export the model again")
+    chosen: ExportOptions = options.build(ExportOptions, steps[-1].options, f"target {artifact.format!r}")
+    return chosen
+
+
+def source_of(artifact: Artifact) -> Given:
+    """The ONNX model that the artifact's engine was built from. Raises ArtifactError where it wasn't kept."""
+    path = artifact.path / ONNX
+    if not path.is_file():
+        raise ArtifactError(
+            f"{artifact.path} was exported without its ONNX model, which this starts from",
+            "export again without -k keep-onnx=false",
+        )
+    precision = onnxfile.precision(onnxfile.load_graph(path))
+    facts = {**artifact.details.get("onnx", {}), "precision": precision}
+    return Given(path, artifact.inputs, artifact.outputs, precision, facts, artifact.golden)
+
+
+def like(artifact: Artifact, precision: str) -> ExportOptions:
+    """The options for another engine of the same model at `precision`, as `options_of` gives them otherwise."""
+    return replace(options_of(artifact), precision=precision)  # type: ignore[arg-type]
