@@ -8,20 +8,16 @@ runtimes of a desktop compute, and times are left out where they are not those o
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import images
 import modelexport
 import numpy as np
 from modelexport.quantization import Report, report_of
-from quantize import ROOT, Figure, Figures, latency, minilm_source, mx, size_ratio
+from quantize import latency, minilm_source, size_ratio
+from sections import ROOT, Figure, Figures, Sections, mx, run
 
 WORK = ROOT / "build" / "peers" / "devices"
 NET = "benchmarks/images.py:fashion_net"
@@ -154,7 +150,7 @@ def executorch() -> Figures:
 
 # --------------------------------------------------------------------------------------- the run
 
-SECTIONS: Mapping[str, Callable[[], Figures]] = {
+SECTIONS: Sections = {
     "together": together,
     "coreml": coreml,
     "tflite": tflite,
@@ -168,28 +164,5 @@ PACKAGES = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all by default")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    options = parser.parse_args()
-    if strangers := set(options.sections) - set(SECTIONS):
-        parser.error(f"no section {', '.join(sorted(strangers))}; there are {', '.join(SECTIONS)}")
-    found = {}
-    for name in options.sections or SECTIONS:
-        print(f"\n== {name}: {SECTIONS[name].__doc__}", flush=True)
-        versions = {package: version(package) for package in PACKAGES[name]}
-        print(", ".join(f"{package} {number}" for package, number in versions.items()))
-        figures = []
-        for figure in SECTIONS[name]():
-            figures.append(figure)
-            print(figure, flush=True)
-        found[name] = {"versions": versions, "figures": [asdict(f) | {"kept": f.kept} for f in figures]}
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        report = {"platform": platform.platform(), "sections": found}
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, SECTIONS, PACKAGES)

@@ -7,17 +7,13 @@ a ratio of `mx benchmark`'s machinery: fresh processes that take turns, two thre
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +24,8 @@ import texts
 from modelexport import preprocess
 from modelexport.bench import benchmark
 from modelexport.quantization import Report, report_of
+from sections import ROOT, Done, Figure, Figures, Sections, mx, run
 
-ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "peers" / "quantize"
 MODELS = "examples/models.py"
 IMAGES = "benchmarks/images.py"
@@ -40,54 +36,7 @@ BATCH = 8
 PACKAGES = ("modelexport", "modelexport-onnx", "onnxruntime", "torch", "onnx", "onnxscript", "onnxslim", "numpy")
 
 
-# --------------------------------------------------------------------------------------- figures
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number, or a remark, and the limits that it should keep."""
-
-    what: str
-    value: float | str
-    at_most: float | None = None
-    at_least: float | None = None
-
-    @property
-    def kept(self) -> bool:
-        if isinstance(self.value, str):
-            return True
-        low = -np.inf if self.at_least is None else self.at_least
-        high = np.inf if self.at_most is None else self.at_most
-        return bool(low <= self.value <= high)
-
-    def __str__(self) -> str:
-        shown = self.value if isinstance(self.value, str) else f"{self.value:.4f}"
-        limits = [f"≤ {self.at_most}"] if self.at_most is not None else []
-        limits += [f"≥ {self.at_least}"] if self.at_least is not None else []
-        verdict = f"   ({', '.join(limits)}{'' if self.kept else ': MISSED'})" if limits else ""
-        return f"  {self.what:<58}{shown}{verdict}"
-
-
-Figures = Iterator[Figure]
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command printed, and how it ended."""
-
-    code: int
-    text: str
-
-
-def mx(*arguments: str | Path, may_fail: bool = False) -> Done:
-    """Run `mx`, and show the command. Raises SystemExit where it fails and may not."""
-    shown = shlex.join(str(argument) for argument in arguments).replace(f"{ROOT}/", "")
-    print(f"$ mx {shown}", flush=True)
-    command = [str(Path(sys.executable).with_name("mx")), *map(str, arguments)]
-    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if ran.returncode and not may_fail:
-        raise SystemExit(ran.stdout)
-    return Done(ran.returncode, ran.stdout.strip())
+# --------------------------------------------------------------------------------------- artifacts
 
 
 def exported(name: str, source: str | Path, *arguments: str | Path) -> Path:
@@ -490,7 +439,7 @@ def _peak(plain: Path, data: Path, calibrator: str, samples: int) -> int:
 
 # --------------------------------------------------------------------------------------- the run
 
-SECTIONS: Mapping[str, Callable[[], Figures]] = {
+SECTIONS: Sections = {
     "minilm": minilm,
     "static-repair": static_repair,
     "cnn": cnn,
@@ -503,32 +452,5 @@ SECTIONS: Mapping[str, Callable[[], Figures]] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all by default")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    options = parser.parse_args()
-    if strangers := set(options.sections) - set(SECTIONS):
-        parser.error(f"no section {', '.join(sorted(strangers))}; there are {', '.join(SECTIONS)}")
-    versions = {name: version(name) for name in PACKAGES}
-    print(", ".join(f"{name} {number}" for name, number in versions.items()))
-    found: dict[str, list[Figure]] = {}
-    for name in options.sections or SECTIONS:
-        print(f"\n== {name}: {SECTIONS[name].__doc__}", flush=True)
-        found[name] = []
-        for figure in SECTIONS[name]():
-            found[name].append(figure)
-            print(figure, flush=True)
-    missed = [f"{name}: {figure.what}" for name, own in found.items() for figure in own if not figure.kept]
-    print(f"\nmissed: {'; '.join(missed) or 'nothing'}")
-    if options.json:
-        sections = {
-            name: [asdict(figure) | {"kept": figure.kept} for figure in own] for name, own in found.items()
-        }
-        report = {"platform": platform.platform(), "versions": versions, "sections": sections}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, SECTIONS, dict.fromkeys(SECTIONS, PACKAGES))

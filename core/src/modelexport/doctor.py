@@ -59,7 +59,8 @@ def _target(name: str, entry: plugins.Entry) -> Row:
     except TargetError as error:
         return _broken(name, entry, error)
     lacking = {verb: plugin.missing(verb) for verb in plugin.verbs}
-    ready = [verb for verb in plugin.verbs if not lacking[verb] and verb not in beyond]
+    impossible = {*beyond, *(["benchmark"] if "run" in beyond else [])}  # what doesn't run isn't measured either
+    ready = [verb for verb in plugin.verbs if not lacking[verb] and verb not in impossible]
     notes = [plugin.target.summary, *_beyond(beyond, ready)]
     for verb, modules in lacking.items():
         if modules:
