@@ -93,7 +93,7 @@ def test_every_plugin_could_be_lifted_into_a_repository_of_its_own(folder):
     assert int(match[2]) == int(match[1]) + 1, wanted
     packages = [path.name for path in (folder / "src").iterdir() if (path / "__init__.py").is_file()]
     assert packages == [f"modelexport_{folder.name}"]
-    assert project(folder)["name"] == f"modelexport-{folder.name}"
+    assert project(folder)["name"] == f"modelexport-{folder.name.replace('_', '-')}"
     assert (folder / "src" / packages[0] / "py.typed").is_file()
 
 
@@ -343,7 +343,7 @@ def test_hook_implementations_fit_their_specs(entry):
 
 
 def test_every_installed_target_is_known_by_the_same_name():
-    ours = {path.name for path in PLUGINS}
+    ours = {path.name.replace("_", "-") for path in PLUGINS}
     installed = {name: entry for name, entry in plugins.find(plugins.TARGETS).items() if name in ours}
     for name, entry in installed.items():
         assert entry.distribution in known.TARGETS[name][1], f"{name} is installed by {known.TARGETS[name][1]}"

@@ -25,6 +25,10 @@ TARGETS: dict[str, tuple[str, str]] = {
         "TensorRT engines for NVIDIA GPUs, built ahead of time",
         "pip install 'modelexport-tensorrt[export]'",
     ),
+    "tensorrt-llm": (
+        "checkpoints of language models that TensorRT-LLM serves",
+        "pip install 'modelexport-tensorrt-llm[export]'",
+    ),
 }
 
 #: source plugin → (what it loads, command that installs it)
