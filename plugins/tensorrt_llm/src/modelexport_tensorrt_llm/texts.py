@@ -1,0 +1,66 @@
+"""The user's texts, as tokens: some to calibrate on, the others to measure on what was lost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelexport import evidence, pipeline
+from modelexport.calibration import open_calibration
+from modelexport.errors import InputError
+from modelexport.types import Artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modelexport.types import Arrays, Source
+
+    from . import ExportOptions
+
+#: texts that the loss is measured on, at most
+JUDGED = 32
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Samples to calibrate on, samples to judge by, and what the latter are, in words."""
+
+    calibration: Iterable[Arrays]
+    judged: Sequence[Arrays]
+    what: str
+
+
+@contextmanager
+def opened(source: Source, options: ExportOptions) -> Iterator[Texts]:
+    """The texts that the options name, for the source's own tokenizer; they are read while this is open.
+
+    Raises InputError where there is no such file, no tokenizer, or nothing in it to learn from.
+    """
+    with tempfile.TemporaryDirectory(prefix="mx-texts-") as folder:
+        pipeline.carry(source.files, Path(folder))
+        artifact = Artifact(Path(folder), "", "", source.specs, (), processing=source.processing)
+        given = open_calibration(
+            artifact, options.calibration or "", samples=options.samples, column=options.column
+        )
+        data = evidence.gather(artifact, given)
+        yield Texts(data.calibration or given, judged(data.inputs, options.length), data.what)
+
+
+def judged(samples: Iterable[Arrays], length: int) -> tuple[Arrays, ...]:
+    """The samples that the loss is measured on: those with a token to predict."""
+    return tuple(islice((each for each in cut(samples, length) if each["input_ids"].shape[-1] > 1), JUDGED))
+
+
+def cut(samples: Iterable[Arrays], length: int) -> Iterator[Arrays]:
+    """Samples of `length` tokens at most. Raises InputError where there are none."""
+    empty = True
+    for sample in samples:
+        empty = False
+        yield {name: array[:, :length] for name, array in sample.items()}
+    if empty:
+        raise InputError("there are no texts to calibrate on", "give a few dozen")
