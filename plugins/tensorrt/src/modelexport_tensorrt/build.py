@@ -67,6 +67,7 @@ def engine(
     Raises OptionError for options that contradict the model, the flavour or this machine, ConversionError for a
     model that TensorRT can't take (unsupported operators all at once), and for an engine that isn't as asked.
     """
+    refusals.check_types(inputs, outputs)
     asked = request(onnx, options, inputs)
     log, begun = Log(), time.perf_counter()
     plan = _plan(asked, log)
@@ -80,7 +81,7 @@ def engine(
         _check_precision(rows, precision)
     return {
         "flavour": asked.flavour.name,
-        "sm": list(asked.sms),
+        "sm": [flavours.gpus()[0] if name == flavours.CURRENT else name for name in asked.sms],
         "profiles": [profiles.text(each) for each in asked.profiles],
         "bounds": profiles.opened(inputs, asked.profiles),
         "precisions": listing.precisions(rows),
@@ -107,13 +108,15 @@ def request(onnx: Path, options: ExportOptions, inputs: Sequence[TensorSpec]) ->
 def _plan(asked: Request, log: Log) -> bytes:
     """The serialized engine."""
     trt = asked.flavour.load()
-    logger = _logger(trt, log)
-    builder: rtx.Builder = trt.Builder(logger)
+    said = logger(trt, log)
+    builder: rtx.Builder = trt.Builder(said)
     _load_plugins(builder, asked.options.plugins)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser: rtx.OnnxParser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(asked.onnx)):
-        raise refusals.unsupported(parser, asked.model)
+    parser: rtx.OnnxParser = trt.OnnxParser(network, said)
+    parsed = parser.parse_from_file(str(asked.onnx))
+    refusals.check_parsed(parser, asked.model, asked.options.plugins)
+    if not parsed:
+        raise refusals.failure(log.errors)
     config = _config(trt, builder, asked)
     for profile in asked.profiles or ({},):
         config.add_optimization_profile(_profile(builder, network, asked.inputs, profile))
@@ -124,7 +127,7 @@ def _plan(asked: Request, log: Log) -> bytes:
     return bytes(plan)
 
 
-def _logger(trt: Any, log: Log) -> Any:
+def logger(trt: Any, log: Log) -> Any:
     """A logger that keeps what is said, away from the user's terminal."""
     bad = (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR)
 
@@ -219,7 +222,7 @@ def check_header(flavour: Flavour, path: Path) -> None:
 
 def malformed(trt: Any, path: Path) -> bool:
     """Whether the file has no valid engine header. Needs no GPU; TensorRT-RTX only."""
-    runtime: rtx.Runtime = trt.Runtime(_logger(trt, Log()))
+    runtime: rtx.Runtime = trt.Runtime(logger(trt, Log()))
     with path.open("rb") as file:
         header = file.read(HEADER)
     if len(header) < HEADER:

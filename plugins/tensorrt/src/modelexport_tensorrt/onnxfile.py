@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ _DTYPES = {
     "INT4": "int4",
     "BOOL": "bool",
 }
+
+#: the domains of ONNX's own operators
+STANDARD = ("", "ai.onnx")
 
 #: types that say what a model computes in, the narrowest first
 _COMPUTE = ("nvfp4", "int4", "fp8", "int8", "bfloat16", "float16")
@@ -70,21 +74,22 @@ def precision(model: Any) -> str:
         return next((name for name in _COMPUTE[:4] if name in found), "int8")
     sizes: Counter[str] = Counter()
     for tensor in _tensors(model):
-        sizes[dtype(tensor.data_type)] += _elements(tensor)
+        sizes[dtype(tensor.data_type)] += math.prod(tensor.dims)
     kept = {name: size for name, size in sizes.items() if "float" in name}
     return max(kept, key=kept.__getitem__, default="float32")
-
-
-def _elements(tensor: Any) -> int:
-    count = 1
-    for size in tensor.dims:
-        count *= int(size)
-    return count
 
 
 def nodes(model: Any) -> Iterator[Any]:
     """Every node, those within branches and loops too."""
     yield from _nodes(model.graph)
+
+
+def foreign(model: Any) -> Iterator[Any]:
+    """Nodes of other domains than ONNX's own, which the file doesn't define either."""
+    defined = {(function.domain, function.name) for function in model.functions}
+    for node in nodes(model):
+        if node.domain not in STANDARD and (node.domain, node.op_type) not in defined:
+            yield node
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -51,16 +51,16 @@ def make(specs: Sequence[TensorSpec], asked: Sequence[str], bound: int | None) -
     Raises OptionError for sizes that contradict the declaration or one another, or that leave some of it out.
     """
     dims = cases.dims_of(specs)
-    if not asked:
-        return (usual(specs, bound),) if dims else ()
-    if bound is not None:
+    if bound is not None and asked:
         raise OptionError("bound= and profile= contradict each other", "the profiles say where dims end")
-    if not dims:
+    if asked and not dims:
         raise OptionError(
             f"profile={','.join(asked)}: every input has a fixed shape",
             f"leave it out, or declare a dynamic dim: {', '.join(map(str, specs))}",
         )
-    profiles = tuple(read(text, specs) for text in asked)
+    if not dims:
+        return ()
+    profiles = tuple(read(text, specs) for text in asked) or (usual(specs, bound),)
     for dim in dims:
         _check_covered(dim, [profile[dim.name] for profile in profiles])
     return profiles
@@ -201,7 +201,8 @@ def _check_covered(dim: Dim, sizes: Iterable[Sizes]) -> None:
         if each.min <= wanted:
             wanted = max(wanted, (each.max // dim.multiple + 1) * dim.multiple)
     if wanted <= last:
+        end = "" if dim.max else f", without an end, and the gate goes up to {last}"
         raise OptionError(
-            f"no profile takes {dim.name}={wanted}, though the model is declared to: {dim}",
+            f"no profile takes {dim.name}={wanted}: the model is declared for {dim}{end}",
             f"widen the profiles, or declare less: --dim {dim.name}=LOW..HIGH, or --input for an ONNX file",
         )

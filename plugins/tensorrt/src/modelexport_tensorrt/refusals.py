@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from . import flavours, onnxfile
 from .flavours import Flavour
 
 if TYPE_CHECKING:
+    from modelexport.types import TensorSpec
+
     from . import ExportOptions
 
 #: operators listed in an error, at most
@@ -69,34 +71,70 @@ def already(wanted: str, found: str) -> OptionError:
     )
 
 
-def unsupported(parser: Any, model: Any) -> ConversionError:
-    """Every operator that the parser refused, at once, each with its node, module and source line."""
+#: types that TensorRT's inputs and outputs may have
+_TYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
+
+
+def check_types(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """Raise ConversionError for an input or output of a type that TensorRT doesn't take or give."""
+    for kind, specs in (("input", inputs), ("output", outputs)):
+        for spec in specs:
+            if spec.dtype not in _TYPES:
+                raise ConversionError(
+                    f"{kind} {spec.name!r} is {spec.dtype}, which TensorRT doesn't take or give",
+                    f"cast it within the model: it takes {', '.join(_TYPES)}",
+                )
+
+
+def check_parsed(parser: Any, model: Any, plugins: Sequence[str]) -> None:
+    """Raise ConversionError for every operator that the parser refused, at once: node, module and source line.
+
+    It knows operators by their names alone. So one of another domain that bears the name of one of ONNX's own is
+    refused too, unless libraries of `plugins` bring kernels: it may compute something else.
+    """
     errors = [parser.get_error(number) for number in range(parser.num_errors)]
     by_name = {node.name: node for node in onnxfile.nodes(model) if node.name}
-    listed = list(dict.fromkeys(_describe(error, by_name) for error in errors))
-    kinds = {error.node_operator() for error in errors if _absent(error)}
-    more = f"; and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    text = "; ".join(listed[:_SHOWN]) + more
-    if not kinds:
-        return ConversionError(f"TensorRT can't read the model: {text}", "change what it names, in the model")
-    return ConversionError(
-        f"TensorRT has no {', '.join(sorted(kinds))}: {text}",
-        "replace the operators in the model, or give kernels for them with -k plugins=LIBRARY.so",
-    )
+    absent = {_named(by_name.get(e.node_name()), e): "" for e in errors if _absent(e)}
+    absent |= {_named(node): "" for node in onnxfile.foreign(model) if not plugins}
+    wrong = {_named(by_name.get(e.node_name()), e): _plain(e.desc()) for e in errors if not _absent(e)}
+    if absent:
+        kinds = sorted({name.partition(" (")[0] for name in absent})
+        raise ConversionError(
+            f"TensorRT has no {', '.join(kinds)}: {_listed(absent)}",
+            "replace the operators in the model, or give kernels for them with -k plugins=LIBRARY.so; what `mx "
+            "optimize` fused for ONNX Runtime goes in unoptimized",
+        )
+    if wrong:
+        symmetric = any("zero point" in text for text in wrong.values())
+        raise ConversionError(
+            f"TensorRT can't read the model: {_listed(wrong)}",
+            "it takes symmetric quantization, without zero points: `mx quantize -k preset=tensorrt`"
+            if symmetric
+            else "change it in the model; --debug shows all that TensorRT said",
+        )
 
 
 def _absent(error: Any) -> bool:
     """Whether a parser's error says that there is no such operator, and not that it is used in a wrong way."""
-    return error.code().name == "UNSUPPORTED_NODE" or "Plugin not found" in error.desc()
+    return (
+        bool(error.node_operator())
+        and error.code().name == "UNSUPPORTED_NODE"
+        or "Plugin not found" in error.desc()
+    )
 
 
-def _describe(error: Any, by_name: dict[str, Any]) -> str:
-    name, operator = error.node_name(), error.node_operator()
-    node = by_name.get(name)
-    at = onnxfile.place(node) if node is not None else ""
-    what = f"{operator} (node {name!r}{', ' + at if at else ''})"
-    why = "" if _absent(error) else _plain(error.desc())
-    return f"{what}: {why}" if why else what
+def _named(node: Any, error: Any = None) -> str:
+    """An operator with its node, module and source line, as far as they are known."""
+    if node is None:
+        return f"{error.node_operator() or 'the graph'} (node {error.node_name()!r})"
+    domain = "" if node.domain in onnxfile.STANDARD else f"{node.domain}::"
+    place = onnxfile.place(node)
+    return f"{domain}{node.op_type} (node {node.name!r}{', ' + place if place else ''})"
+
+
+def _listed(found: Mapping[str, str]) -> str:
+    lines = [f"{name}: {why}" if why else name for name, why in found.items()]
+    return "; ".join(lines[:_SHOWN]) + (f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else "")
 
 
 #: the builder's own words → what they mean, what to try
@@ -120,20 +158,28 @@ _MEANINGS = (
 
 
 def failure(errors: Sequence[str]) -> MxError:
-    """What a builder that gave nothing said, in words; its follow-up lines are about the missing GPU, always."""
-    real = [line for line in errors if not re.search(r"cudaError ?35|CUDA initialization failure", line)] or list(
-        errors
-    )
-    text = next((line for line in real if line.strip()), "it says nothing about it")
+    """What a builder that gave nothing said, in words."""
+    text = next((line for line in errors if line.strip() and not _SPURIOUS.search(line)), "it does not say why")
     for pattern, message, hint in _MEANINGS:
         if match := re.search(pattern, text):
             return ConversionError(message.format(*match.groups()), hint)
     return ConversionError(f"TensorRT can't build the engine: {_plain(text)}", "--debug shows all that it said")
 
 
+#: after any error, TensorRT complains that this machine has no driver
+_SPURIOUS = re.compile(r"cudaError ?35|CUDA initialization failure")
+
+
 def _plain(text: str) -> str:
-    """TensorRT's message without the places in its own source."""
-    text = re.sub(r"^[\w:]+: Error Code \d+: ", "", text.strip().splitlines()[-1] if text.strip() else "")
-    text = re.sub(r"^(\[\d+\] )?Assertion failed: [^:]*: ", "", text)
-    text = re.sub(r"\[[\w./]+:\d+: [^\]]*\] ?", "", text)
-    return re.sub(r"\.? In \w+ at /[^)]*", "", text).strip()
+    """TensorRT's first message of several, without the places in its own source."""
+    lines = [
+        line for line in text.splitlines() if not _SPURIOUS.search(line) and not line.startswith("Invalid Node")
+    ]
+    first = re.sub(r"^\S+: Error Code \d+: ", "", lines[0].strip() if lines else text)
+    if inner := re.fullmatch(r"[A-Z][\w ]*\((.*)\)", first):
+        first = inner[1]
+    first = re.sub(r"^\[[^\]]*\] ", "", first)
+    first = re.sub(r"\.? In \w+ at /\S+$", "", first)
+    if asserted := re.fullmatch(r'Assertion failed: .*?(?:&& "(?P<text>.*)"|: (?P<rest>.*))', first):
+        first = asserted["text"] or asserted["rest"]
+    return first.strip()
