@@ -68,7 +68,7 @@ def engine(
     model that TensorRT can't take (unsupported operators all at once), and for an engine that isn't as asked.
     """
     refusals.check_types(inputs, outputs)
-    asked = request(onnx, options, inputs)
+    asked = request(onnx, options, inputs, precision)
     log, begun = Log(), time.perf_counter()
     plan = _plan(asked, log)
     seconds = time.perf_counter() - begun
@@ -92,12 +92,15 @@ def engine(
     }
 
 
-def request(onnx: Path, options: ExportOptions, inputs: Sequence[TensorSpec]) -> Request:
-    """What the options ask for, checked as far as that goes without the builder. Raises OptionError."""
+def request(onnx: Path, options: ExportOptions, inputs: Sequence[TensorSpec], precision: str) -> Request:
+    """What the options ask for, checked as far as that goes without the builder. Raises OptionError.
+
+    `precision` is what the model is to compute in, in the end.
+    """
     model = onnxfile.load_graph(onnx)
     flavour = flavours.choose(options.flavour)
     refusals.check_options(options, flavour)
-    sms = flavours.resolve(flavour, options.sm, onnxfile.types(model))
+    sms = flavours.resolve(flavour, options.sm, onnxfile.types(model) | {precision})
     spans = profiles.make(inputs, options.profile, options.bound)
     return Request(onnx, model, flavour, sms, spans, tuple(inputs), options)
 

@@ -68,7 +68,7 @@ def export(source: Artifact | Source, out: Path, options: ExportOptions) -> Buil
         refusals.check_static(wanted, given.precision)
     if given.precision != "float32":
         raise refusals.already(wanted, given.precision)
-    build.request(given.path, options, given.inputs)  # what can't be built is told before the work
+    build.request(given.path, options, given.inputs, wanted)  # what can't be built is told before the work
     return _converted(given, out, options, wanted)
 
 
@@ -81,7 +81,7 @@ def _converted(given: Given, out: Path, options: ExportOptions, wanted: str) -> 
     with tempfile.TemporaryDirectory(prefix="mx-tensorrt-") as folder:
         path = Path(folder) / modelfile.FILE
         made = converted(given.path, path, options.precision, given.cases())
-        facts = {**given.facts, "precision": wanted, "kept": dict(made.kept), "settings": dict(made.settings)}
+        facts = {**made.onnx, "kept": dict(made.kept), **made.settings}
         return finish(path, out, options, given.inputs, given.outputs, wanted, facts, given.path)
 
 
@@ -129,10 +129,10 @@ def _notes(details: Mapping[str, Any]) -> list[str]:
     notes = [f"{name} has no upper bound, engines have one: it is {b} (-k bound=…)" for name, b in
              details["bounds"].items()]  # fmt: skip
     if lacks := _cannot_run(details["sm"]):
-        proof = "was verified" if details["onnx"].get("verified") is True else "was not verified"
+        proven = {True: "; the ONNX model that went in was verified", False: "; nor was the ONNX model verified"}
         notes.append(
-            f"the engine was built and its structure checked; its numbers were not run on a GPU here ({lacks}). "
-            f"The ONNX model that went in {proof}. `mx verify` on a machine with such a GPU completes it"
+            f"built, and its structure checked; its numbers were not run on a GPU here ({lacks})"
+            f"{proven.get(details['onnx'].get('verified'), '')}. `mx verify` on such a GPU completes it"
         )
     return notes
 

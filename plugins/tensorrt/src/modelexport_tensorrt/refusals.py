@@ -95,14 +95,15 @@ def check_parsed(parser: Any, model: Any, plugins: Sequence[str]) -> None:
     errors = [parser.get_error(number) for number in range(parser.num_errors)]
     by_name = {node.name: node for node in onnxfile.nodes(model) if node.name}
     absent = {_named(by_name.get(e.node_name()), e): "" for e in errors if _absent(e)}
-    absent |= {_named(node): "" for node in onnxfile.foreign(model) if not plugins}
+    foreign = {} if plugins else {_named(node): "" for node in onnxfile.foreign(model)}
+    absent |= foreign
     wrong = {_named(by_name.get(e.node_name()), e): _plain(e.desc()) for e in errors if not _absent(e)}
     if absent:
         kinds = sorted({name.partition(" (")[0] for name in absent})
         raise ConversionError(
             f"TensorRT has no {', '.join(kinds)}: {_listed(absent)}",
-            "replace the operators in the model, or give kernels for them with -k plugins=LIBRARY.so; what `mx "
-            "optimize` fused for ONNX Runtime goes in unoptimized",
+            "replace the operators in the model, or give kernels for them with -k plugins=LIBRARY.so"
+            + ("; what was fused for ONNX Runtime, give unoptimized" if foreign else ""),
         )
     if wrong:
         symmetric = any("zero point" in text for text in wrong.values())
@@ -116,11 +117,8 @@ def check_parsed(parser: Any, model: Any, plugins: Sequence[str]) -> None:
 
 def _absent(error: Any) -> bool:
     """Whether a parser's error says that there is no such operator, and not that it is used in a wrong way."""
-    return (
-        bool(error.node_operator())
-        and error.code().name == "UNSUPPORTED_NODE"
-        or "Plugin not found" in error.desc()
-    )
+    no_such = error.code().name == "UNSUPPORTED_NODE" or "Plugin not found" in error.desc()
+    return bool(error.node_operator() and no_such)
 
 
 def _named(node: Any, error: Any = None) -> str:

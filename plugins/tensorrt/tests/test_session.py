@@ -1,0 +1,320 @@
+"""Sessions, against a CUDA and a TensorRT that are played by this machine's memory and ONNX Runtime.
+
+No GPU is needed, and none is proven: what is tested is that every input reaches the engine and every output comes
+back, whatever the sizes, and that all memory is released. Whatever is asked of CUDA is asked of the real bindings
+too, which refuse it for want of a driver, and would raise for arguments that they don't take.
+"""
+
+import ctypes
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+
+import modelexport
+import numpy as np
+import pytest
+from modelexport import golden, parity
+from modelexport.errors import CannotRunHere, InputError, OptionError, RuntimeFailure
+from modelexport_tensorrt import RunOptions, build, flavours, session
+
+trt = pytest.importorskip("tensorrt_rtx")
+pytest.importorskip("cuda.bindings")
+
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.linear = torch.nn.Embedding(50, 8), torch.nn.Linear(8, 4)
+
+    def forward(self, ids, scale):
+        hidden = self.linear(self.embed(ids)).relu()
+        return hidden, (hidden.sum(1) * scale).to(torch.int64)
+
+def net():
+    torch.manual_seed(0)
+    return Net()
+"""
+INPUTS = ["ids:int64[batch=1..8,length=1..16]=0..49", "scale:float32[batch=1..8,1]"]
+PROFILES = "batch=1:1:8;length=1:4:8,batch=1:4:8;length=8:16:16"
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("net")
+    (folder / "net.py").write_text(NET)
+    options = {"profile": PROFILES}
+    (made,) = modelexport.export(f"{folder / 'net.py'}:net", "tensorrt", folder, inputs=INPUTS, options=options)
+    return made
+
+
+class Cuda:
+    """CUDA's runtime in host memory; events take as long as there were calls between them."""
+
+    def __init__(self, real):
+        self.real, self.memory, self.calls, self.recording, self.handles = real, {}, [], None, itertools.count(1)
+        for name in ("cudaMemcpyKind", "cudaStreamCaptureMode", "cudaGetErrorString"):
+            setattr(self, name, getattr(real, name))
+
+    def __getattr__(self, name):
+        act = getattr(self, "_" + name)
+
+        def call(*arguments):
+            self.calls.append(name)
+            given = [a if not isinstance(a, Handle) else a.real(self.real) for a in arguments]
+            (error, *_) = getattr(self.real, name)(*given)
+            assert int(error) in (34, 35, 100), f"{name}: {error}"
+            return (0, *act(*arguments))
+
+        return call
+
+    def _allocate(self, size):
+        block = ctypes.create_string_buffer(size)
+        self.memory[ctypes.addressof(block)] = block
+        return (ctypes.addressof(block),)
+
+    _cudaMalloc = _cudaMallocHost = _allocate
+
+    def _cudaFree(self, address):
+        del self.memory[address]
+        return ()
+
+    _cudaFreeHost = _cudaFree
+
+    def _cudaMemcpyAsync(self, to, source, size, kind, stream):
+        ctypes.memmove(to, source, size)
+        return ()
+
+    def _make(kind):
+        return lambda self: (Handle(kind, next(self.handles)),)
+
+    _cudaStreamCreate, _cudaEventCreate = _make("cudaStream_t"), _make("cudaEvent_t")
+
+    def _nothing(self, *arguments):
+        return ()
+
+    _cudaSetDevice = _cudaStreamDestroy = _cudaStreamSynchronize = _cudaEventRecord = _nothing
+    _cudaEventSynchronize = _cudaEventDestroy = _cudaGraphDestroy = _cudaGraphExecDestroy = _nothing
+
+    def _cudaEventElapsedTime(self, start, end):
+        return (0.25,)
+
+    def _cudaStreamBeginCapture(self, stream, mode):
+        self.recording = []
+        return ()
+
+    def _cudaStreamEndCapture(self, stream):
+        graph, self.recording = Handle("cudaGraph_t", next(self.handles)), None
+        return (graph,)
+
+    def _cudaGraphInstantiate(self, graph, flags):
+        return (Handle("cudaGraphExec_t", next(self.handles)),)
+
+    def _cudaGraphLaunch(self, graph, stream):
+        self.context.execute_async_v3(0)
+        return ()
+
+
+class Handle(int):
+    def __new__(cls, kind, value):
+        self = super().__new__(cls, value)
+        self.kind = kind
+        return self
+
+    def real(self, cuda):
+        return getattr(cuda, self.kind)(int(self))
+
+
+class Context:
+    """An execution context that computes with ONNX Runtime on the ONNX model, in CUDA's memory."""
+
+    def __init__(self, onnx, cuda):
+        import onnxruntime
+
+        self.runtime, self.cuda = onnxruntime.InferenceSession(onnx), cuda
+        self.shapes, self.addresses, self.profiles, self.runs = {}, {}, [], 0
+        cuda.context = self
+
+    def set_optimization_profile_async(self, number, stream):
+        self.profiles.append(number)
+        return True
+
+    def set_input_shape(self, name, shape):
+        assert type(shape) is tuple
+        self.shapes[name] = shape
+        return True
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+        return True
+
+    def infer_shapes(self):
+        self.outputs = self._compute()
+        return []
+
+    def get_tensor_shape(self, name):
+        return trt.Dims(self.shapes.get(name) or self.outputs[name].shape)
+
+    def execute_async_v3(self, stream):
+        if self.cuda.recording is not None:
+            return True
+        self.runs += 1
+        for name, array in self._compute().items():
+            ctypes.memmove(self.addresses[name], array.ctypes.data, array.nbytes)
+        return True
+
+    def _compute(self):
+        kinds = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
+        feeds = {}
+        for value in self.runtime.get_inputs():
+            array = np.empty(self.shapes[value.name], kinds[value.type])
+            ctypes.memmove(array.ctypes.data, self.addresses[value.name], array.nbytes)
+            feeds[value.name] = array
+        names = [value.name for value in self.runtime.get_outputs()]
+        return dict(zip(names, self.runtime.run(names, feeds), strict=True))
+
+
+class Engine:
+    streamable_weights_size = 0
+
+    def __init__(self, onnx, cuda):
+        self.context = Context(onnx, cuda)
+        self.config = None
+
+    def create_runtime_config(self):
+        cache = SimpleNamespace(deserialize=lambda blob: True, serialize=lambda: b"compiled")
+        self.config = SimpleNamespace(create_runtime_cache=lambda: cache, set_runtime_cache=lambda cache: True)
+        return self.config
+
+    def create_execution_context(self, config=None):
+        return self.context
+
+    def get_tensor_location(self, name):
+        return trt.TensorLocation.DEVICE
+
+
+@pytest.fixture
+def gpu(artifact, monkeypatch):
+    """A machine with an sm86, played by this one."""
+    import cuda.bindings
+    from cuda.bindings import runtime
+
+    if flavours.gpus():
+        pytest.skip("this machine has a GPU: the real thing is tested there")
+    played = SimpleNamespace(cuda=Cuda(runtime))
+
+    class Runtime:
+        def __init__(self, logger):
+            self.real = trt.Runtime(logger)
+
+        def deserialize_cuda_engine(self, blob):
+            assert blob == artifact.entry_path.read_bytes()
+            played.engine = Engine(str(artifact.path / "source" / "model.onnx"), played.cuda)
+            return played.engine
+
+        def get_engine_validity(self, header):
+            return self.real.get_engine_validity(header)
+
+    names = {name: getattr(trt, name) for name in dir(trt)}
+    monkeypatch.setattr(flavours.Flavour, "load", lambda self: SimpleNamespace(**{**names, "Runtime": Runtime}))
+    monkeypatch.setattr(cuda.bindings, "runtime", played.cuda)
+    monkeypatch.setattr(flavours, "gpus", lambda: ("sm86",))
+    monkeypatch.setattr(flavours, "lacking", lambda: "")
+    return played
+
+
+def test_the_players_play_what_there_is():
+    for player, real in ((Context, trt.IExecutionContext), (Engine, trt.ICudaEngine)):
+        assert [name for name in vars(player) if name[0] != "_" and not hasattr(real, name)] == []
+
+
+def test_every_case_of_the_gate_comes_out_as_the_source_has_it(artifact, gpu):
+    cases = golden.load(artifact.golden).cases
+    with session.open_artifact(artifact, RunOptions()) as loaded:
+        rows = parity.compare_all(loaded, cases, "float32", {})
+        assert len(cases) >= 8
+        assert [row["name"] for row in rows if not row["ok"]] == []
+        assert gpu.engine.context.runs == 2 * len(cases)
+        assert loaded.details["gpu"] == "sm86"
+    assert gpu.cuda.memory == {}
+    assert gpu.cuda.calls[-1] == "cudaStreamDestroy"
+
+
+def test_the_profile_is_the_one_that_takes_the_sizes(artifact, gpu):
+    with session.open_artifact(artifact, RunOptions()) as loaded:
+        for length in (4, 16, 16, 8, 3):
+            ids = np.arange(2 * length, dtype=np.int64).reshape(2, length) % 50
+            hidden, _ = loaded({"ids": ids, "scale": np.ones((2, 1), np.float32)}).values()
+            assert hidden.shape == (2, length, 4)
+        assert gpu.engine.context.profiles == [1, 0]  # 8 is in both: the tighter one takes it
+        with pytest.raises(InputError, match="length"):
+            loaded({"ids": np.zeros((2, 17), np.int64), "scale": np.ones((2, 1), np.float32)})
+
+
+def test_outputs_are_copies(artifact, gpu):
+    one, other = (case.inputs for case in golden.load(artifact.golden).cases[:2])
+    with session.open_artifact(artifact, RunOptions()) as loaded:
+        first = loaded(one)
+        kept = {name: array.copy() for name, array in first.items()}
+        loaded(other)
+        for name, array in first.items():
+            np.testing.assert_array_equal(array, kept[name])
+
+
+def test_full_tensorrt_replays_recorded_launches(artifact, gpu, monkeypatch):
+    monkeypatch.setattr(flavours, "BY_NAME", {"tensorrt-rtx": flavours.Flavour("tensorrt", "tensorrt_rtx", "")})
+    cases = golden.load(artifact.golden).cases
+    with session.open_artifact(artifact, RunOptions(cuda_graph=True)) as loaded:
+        rows = parity.compare_all(loaded, cases, "float32", {})
+        assert all(row["ok"] for row in rows)
+    launched, recorded = (gpu.cuda.calls.count(f"cuda{name}") for name in ("GraphLaunch", "StreamBeginCapture"))
+    assert launched == 2 * len(cases)
+    assert 1 <= recorded < launched
+    assert gpu.cuda.calls.count("cudaGraphExecDestroy") == recorded
+    assert gpu.cuda.memory == {}
+
+
+def test_rtx_records_by_itself_and_keeps_what_it_compiled(artifact, gpu, tmp_path):
+    options = RunOptions(cuda_graph=True, runtime_cache=str(tmp_path / "cache"))
+    with session.open_artifact(artifact, options):
+        assert gpu.engine.config.cuda_graph_strategy == trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    assert (tmp_path / "cache").read_bytes() == b"compiled"
+
+
+def test_the_benchmark_times_the_device(artifact, gpu):
+    inputs = golden.load(artifact.golden).cases[0].inputs
+    figures = session.benchmark(artifact, inputs, RunOptions())
+    assert figures == {"device_p50_ms": 0.25, "device_p90_ms": 0.25}
+    assert gpu.engine.context.runs == session.WARM_UP + session.RUNS
+    assert gpu.cuda.memory == {}
+
+
+def test_an_engine_that_does_not_load_leaves_nothing(artifact, gpu, monkeypatch):
+    monkeypatch.setattr(session.Engine, "_make_context", lambda self, *_: (_ for _ in ()).throw(RuntimeFailure("no")))
+    with pytest.raises(RuntimeFailure):
+        session.open_artifact(artifact, RunOptions())
+    assert gpu.cuda.memory == {}
+    assert gpu.cuda.calls[-1] == "cudaStreamDestroy"
+
+
+def test_a_gpu_that_the_engine_is_not_for(artifact, gpu, monkeypatch):
+    monkeypatch.setattr(flavours, "gpus", lambda: ("sm90",))
+    with pytest.raises(CannotRunHere, match="sm80, sm86, sm89, sm120, sm121, and the GPU here is sm90"):
+        session.open_artifact(artifact, RunOptions())
+    with pytest.raises(OptionError, match="no GPU 1"):
+        session.open_artifact(artifact, RunOptions(device=1))
+
+
+def test_a_damaged_engine_is_told_with_and_without_a_gpu(artifact, gpu, monkeypatch, tmp_path):
+    from dataclasses import replace
+
+    (tmp_path / build.FILE).write_bytes(b"\0" * artifact.details["bytes"])
+    damaged = replace(artifact, path=tmp_path)
+    for lacks in ("", "no NVIDIA driver"):
+        monkeypatch.setattr(flavours, "lacking", lambda lacks=lacks: lacks)
+        with pytest.raises(RuntimeFailure, match="damaged"):
+            session.open_artifact(damaged, RunOptions())
+    Path(tmp_path / build.FILE).write_bytes(artifact.entry_path.read_bytes()[:-1])
+    with pytest.raises(RuntimeFailure, match="damaged"):
+        session.open_artifact(damaged, RunOptions())
