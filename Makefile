@@ -4,12 +4,13 @@ PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 BIN = $(VENV)/bin
 DISTRIBUTIONS = core[export] plugins/onnx[export] plugins/torchscript[export] plugins/transformers[export] \
-  plugins/coreml[export,quantize] plugins/executorch[export,quantize] plugins/tflite[export,quantize,tensorflow]
+  plugins/coreml[export,quantize] plugins/executorch[export,quantize] plugins/tflite[export,quantize,tensorflow] \
+  plugins/tensorrt[export,quantize,run] plugins/tensorrt_llm[export]
 READY = $(VENV)/.ready
 
 OPTIMUM = build/peers/optimum/.ready
 
-.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize bench-devices alone coverage clean
+.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize bench-devices bench-nvidia alone coverage clean
 
 setup: $(READY)
 
@@ -69,11 +70,17 @@ $(OPTIMUM): benchmarks/peers/optimum.txt
 	$(@D)/bin/python -m pip install -q -r benchmarks/peers/optimum.txt
 	touch $@
 
-# one plugin with core alone, in an environment of its own, must pass its kit: make alone PLUGIN=tflite
+# engines for NVIDIA GPUs, built without one, in a quarter of an hour
+bench-nvidia: setup
+	$(BIN)/python benchmarks/nvidia.py --json build/peers/nvidia.json
+
+# one plugin with core and the plugins it asks for, in an environment of its own, must pass its kit:
+# make alone PLUGIN=tflite
+NEEDED = $(wildcard $(addprefix plugins/,$(filter-out $(PLUGIN),$(shell grep -so 'modelexport-[a-z-]*' plugins/$(PLUGIN)/pyproject.toml | sed 's/modelexport-//; s/-/_/g' | sort -u))))
 alone:
 	$(PYTHON) -m venv --clear build/alone/$(PLUGIN)
 	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt torch
-	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt pytest -e './core[export]' -e './plugins/$(PLUGIN)[export]'
+	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt pytest -e './core[export]' $(foreach p,$(NEEDED),-e './$(p)[export]') -e './plugins/$(PLUGIN)[export,run]'
 	MX_REQUIRE=$(PLUGIN) OMP_NUM_THREADS=1 build/alone/$(PLUGIN)/bin/python -m pytest -q plugins/$(PLUGIN)/tests/test_contract.py
 
 # every operator of PyTorch and sixty architectures, exported to ONNX and checked, in five to ten minutes
