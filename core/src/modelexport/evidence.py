@@ -39,6 +39,9 @@ MARGIN = 0.05
 #: the largest batch that golden cases of real samples are made at
 LARGEST_BATCH = 17
 
+#: why a random case is left out of the gate of what was calibrated
+RANDOM = "random inputs, which say nothing about ranges taken from real ones"
+
 Range = tuple[float, float]
 
 
@@ -134,7 +137,7 @@ def _open(artifact: Artifact) -> Session:
     """A session on `artifact`, or on what stands in for it where this machine can't run it.
 
     `details["stands_in"]` names a file in its folder that another target runs, and computes the same: the model
-    that an engine was built from. Raises CannotRunHere where there is none.
+    that an engine was built from; `details` there are those that the other target's session reads. Raises CannotRunHere where there is none.
     """
     from . import api
 
@@ -144,9 +147,7 @@ def _open(artifact: Artifact) -> Session:
         other = artifact.details.get("stands_in")
         if not isinstance(other, Mapping):
             raise
-        return api.open_session(
-            replace(artifact, format=other["format"], entry=other["entry"], details={}), {}
-        )
+        return api.open_session(replace(artifact, format=other["format"], entry=other["entry"], details=other.get("details", {})), {})
 
 
 def score(judge: Judge, copy: Artifact) -> dict[str, Any]:
@@ -210,14 +211,14 @@ def gate_cases(
         return replace(own, cases=(*own.cases, *real)), ()
     seen = _ranges(artifact, data.calibration)
     outside = {case.name: _outside(case, seen) for case in own.cases}
-    left_out = [case for case in own.cases if outside[case.name] or not _real(case)]
+    left_out = [case for case in own.cases if outside[case.name] or not is_real(case)]
     skipped = {case.name: _reason(outside[case.name]) for case in left_out}
     kept = [case for case in own.cases if case.name not in skipped]
     cases = (*kept, *real, *_batches(artifact, judge))
     return golden.Golden(cases, {**own.skipped, **skipped}), tuple(_warnings(seen, outside))
 
 
-def _real(case: GoldenCase) -> bool:
+def is_real(case: GoldenCase) -> bool:
     """Whether a case is the user's: their sample, or the source's example."""
     return case.name == "example" or case.name.startswith("sample ")
 
@@ -256,7 +257,7 @@ def _outside(case: GoldenCase, seen: Mapping[str, Range]) -> dict[str, tuple[Ran
 
 def _reason(found: Mapping[str, tuple[Range, Range]]) -> str:
     if not found:
-        return "random inputs, which say nothing about ranges taken from real ones"
+        return RANDOM
     return "; ".join(
         f"{name!r} is {_span(own)}, calibration saw {_span(seen)}" for name, (own, seen) in found.items()
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import capture as capturing
-from . import cases, golden, manifest, narrow, plan, plugins, snippets, staging, steps, torchref, worker
+from . import cases, evidence, golden, manifest, narrow, plan, plugins, snippets, staging, steps, torchref, worker
 from . import options as opts
 from . import parity as gate
 from . import source as sources
@@ -240,7 +240,21 @@ def _export_one(
             (*before, step), processing=job.source.processing, details=build.details,
         )  # fmt: skip
         snippets.write(artifact, languages)
-        return finish(artifact, final, job.golden, checks, failed=failed)
+        return finish(artifact, final, _answers(job, build), checks, failed=failed)
+
+
+def _answers(job: Prepared, build: Build) -> golden.Golden:
+    """The source's own; where the build names real samples, its answers to these in place of random inputs."""
+    if not build.samples:
+        return job.golden
+    described = job.described
+    with torchref.eval_mode(job.source):
+        call, state = _callable(job.source, described.specs)
+        drawn = [cases.Case(f"calibration {index}", sample) for index, sample in enumerate(build.samples)]
+        real = golden.compute(call, drawn, state)
+    left_out = {case.name: evidence.RANDOM for case in job.golden.cases if not evidence.is_real(case)}
+    kept = [case for case in job.golden.cases if case.name not in left_out]
+    return golden.Golden((*kept, *real.cases), {**job.golden.skipped, **left_out})
 
 
 def finish(

@@ -265,13 +265,15 @@ class Build:
 
     `entry` is the file (or folder) that a session loads, relative to `out`; `tools` the packages whose
     versions belong in the lineage; `precision` picks the parity budget; `details` goes into the manifest, and
-    lines in its `notes` are shown to the user at once.
+    lines in its `notes` are shown to the user at once. `samples` are real inputs of an export that took the ranges
+    of activations from real data: the gate checks it on these, since random inputs would show saturation only.
     """
 
     entry: str
     tools: tuple[str, ...] = ()
     precision: str = "float32"
     details: Mapping[str, Any] = field(default_factory=dict)
+    samples: tuple[Arrays, ...] = ()
 
 
 # --------------------------------------------------------------------------------------- artifacts
