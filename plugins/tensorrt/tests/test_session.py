@@ -291,8 +291,8 @@ def test_the_benchmark_times_the_device(artifact, gpu):
 
 
 def test_an_engine_that_does_not_load_leaves_nothing(artifact, gpu, monkeypatch):
-    monkeypatch.setattr(session.Engine, "_make_context", lambda self, *_: (_ for _ in ()).throw(RuntimeFailure("no")))
-    with pytest.raises(RuntimeFailure):
+    monkeypatch.setattr(Engine, "create_execution_context", lambda self, config=None: None)
+    with pytest.raises(RuntimeFailure, match="execution context"):
         session.open_artifact(artifact, RunOptions())
     assert gpu.cuda.memory == {}
     assert gpu.cuda.calls[-1] == "cudaStreamDestroy"

@@ -10,7 +10,7 @@ refusals.py   what can't be built, said before the builder is asked
 session.py    model.engine → Session, on a GPU
 device.py     memory, streams, events and graphs of CUDA
 precision/    float16, bfloat16 and int4 copies of an ONNX model
-quantize.py   8-bit copies with explicit quantization
+quantize.py   int8, fp8 and int4 copies with explicit quantization
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from modelexport.accuracy import Goal
+    from modelexport.calibration import Calibration
     from modelexport.types import Arrays, Artifact, Build, Session, Source
 
 __version__ = "0.1.0"
 
-__all__ = ["ExportOptions", "RunOptions"]
+__all__ = ["ExportOptions", "QuantizeOptions", "RunOptions"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,23 @@ class RunOptions:
     )
 
 
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of `mx quantize` for TensorRT artifacts: another engine, from the ONNX model that is kept."""
+
+    mode: Literal["int8", "fp8", "int4"] = option(
+        "int8",
+        "int8 and fp8: weights and activations, by calibrated scales, fp8 from sm89 on; int4: weights of matrix "
+        "products, in blocks",
+    )
+    calibrator: Literal["minmax", "entropy", "percentile"] = option("minmax", "how ranges come from calibration")
+    percentile: float = option(99.99, "share of the values, in %, that a range of calibrator=percentile holds")
+    block_size: Literal[64, 128] = option(128, "weights that share a scale, for int4")
+    activations: Literal["fp16", "fp32"] = option("fp16", "what everything computes in that isn't quantized")
+    exclude: tuple[str, ...] = option((), "nodes of the ONNX model not to quantize, by name; * and ? match")
+    explain: bool = option(True, "measure each layer's error for the report")
+
+
 _RTX = "pip install 'modelexport-tensorrt[rtx]'"
 
 
@@ -92,21 +111,23 @@ def mx_target() -> Target:
         name="tensorrt",
         summary="TensorRT engines for NVIDIA GPUs, built ahead of time",
         consumes=("onnx",),
-        options={"export": ExportOptions, "run": RunOptions},
-        needs={"export": (library, "onnx"), "run": (library, "cuda.bindings")},
-        install={"export": _RTX, "run": "pip install 'modelexport-tensorrt[run]'"},
+        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
+        needs={"export": (library, "onnx"), "quantize": (library, "onnx"), "run": (library,)},
+        install={"export": _RTX, "quantize": _RTX, "run": "pip install 'modelexport-tensorrt[run]'"},
         precisions={
             "fp16": {"export": {"precision": "fp16"}},
             "bf16": {"export": {"precision": "bf16"}},
             "int4": {"export": {"precision": "int4"}},
+            "int8": {"quantize": {"mode": "int8"}},
+            "fp8": {"quantize": {"mode": "fp8"}},
         },
     )
 
 
 @hookimpl
 def mx_machine() -> Mapping[str, str]:
-    lacks = flavours.lacking()
-    return {"run": lacks} if lacks else {}
+    lacks = flavours.lacking() or flavours.without_bindings()
+    return {"run": lacks, "benchmark": lacks} if lacks else {}
 
 
 @hookimpl
@@ -114,6 +135,15 @@ def mx_export(source: Artifact | Source, out: Path, options: ExportOptions) -> B
     from . import export
 
     return export.export(source, out, options)
+
+
+@hookimpl
+def mx_quantize(
+    artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
+) -> Build:
+    from . import quantize
+
+    return quantize.quantize(artifact, out, options, calibration, goal)
 
 
 @hookimpl

@@ -108,8 +108,8 @@ def request(onnx: Path, options: ExportOptions, inputs: Sequence[TensorSpec], pr
 # --------------------------------------------------------------------------------------- the builder
 
 
-def _plan(asked: Request, log: Log) -> bytes:
-    """The serialized engine."""
+def _plan(asked: Request, log: Log) -> Any:
+    """The serialized engine, as a buffer."""
     trt = asked.flavour.load()
     said = logger(trt, log)
     builder: rtx.Builder = trt.Builder(said)
@@ -127,7 +127,7 @@ def _plan(asked: Request, log: Log) -> bytes:
     if plan is None:
         raise refusals.failure(log.errors) from RuntimeError("\n".join(log.errors))
     _keep_timings(config, asked.options.timing_cache)
-    return bytes(plan)
+    return plan
 
 
 def logger(trt: Any, log: Log) -> Any:
@@ -182,7 +182,8 @@ def _config(trt: Any, builder: rtx.Builder, asked: Request) -> rtx.IBuilderConfi
 
 def _keep_timings(config: rtx.IBuilderConfig, file: str | None) -> None:
     if file is not None:
-        Path(file).write_bytes(bytes(config.get_timing_cache().serialize()))
+        timings: Any = config.get_timing_cache().serialize()
+        Path(file).write_bytes(timings)
 
 
 def _profile(

@@ -151,6 +151,11 @@ def lacking() -> str:
     return "" if driver.cuInit(0) == 0 else "no NVIDIA GPU"
 
 
+def without_bindings() -> str:
+    """What is missing of CUDA's Python bindings, which only running takes; empty where they are installed."""
+    return "" if importable("cuda.bindings") else "no cuda-bindings"
+
+
 @cache
 def gpus() -> tuple[str, ...]:
     """The GPUs of this machine, by number, each as `sm86`."""

@@ -95,8 +95,8 @@ def _layer(match: re.Match[str]) -> Layer:
     datatypes = re.findall(r"Datatype: (\w+)", given) or re.findall(r"Datatype: (\w+)", made)
     narrowest = next((name for name in _NARROWEST if name in datatypes), datatypes[0] if datatypes else "")
     sources = re.findall(r"\[ONNX Layer: ([^\]]*)\]", rest.partition("Metadata: ")[2])
-    kind = match["kind"]
-    return Layer(match["name"], _KINDS.get(kind, kind), _TYPES.get(narrowest, narrowest), ", ".join(sources))
+    kind = "attention" if "_mha_" in match["name"] else _KINDS.get(match["kind"], match["kind"])
+    return Layer(match["name"], kind, _TYPES.get(narrowest, narrowest), ", ".join(sources))
 
 
 def _tensor(match: re.Match[str]) -> Tensor:

@@ -78,8 +78,8 @@ def check_machine(artifact: Artifact, flavour: Flavour, options: RunOptions) -> 
         raise OptionError(f"{flavour.name} has no runtime cache: it compiles when it builds", "leave it out")
     if lacks := flavours.lacking():
         raise CannotRunHere(lacks, "run it on a machine with an NVIDIA GPU")
-    if not importable("cuda.bindings"):
-        raise CannotRunHere("cuda-bindings is not installed", "pip install 'modelexport-tensorrt[run]'")
+    if lacks := flavours.without_bindings():
+        raise CannotRunHere(lacks, "pip install 'modelexport-tensorrt[run]'")
     here, wanted = flavours.gpus(), artifact.details["sm"]
     if not 0 <= options.device < len(here):
         raise OptionError(f"there is no GPU {options.device}", f"0 to {len(here) - 1}")
@@ -300,7 +300,8 @@ class _RuntimeCache:
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        self._file.write_bytes(bytes(self._cache.serialize()))
+        compiled: Any = self._cache.serialize()
+        self._file.write_bytes(compiled)
 
 
 def _native(dtype: str) -> Any:
