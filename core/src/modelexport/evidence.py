@@ -137,7 +137,8 @@ def _open(artifact: Artifact) -> Session:
     """A session on `artifact`, or on what stands in for it where this machine can't run it.
 
     `details["stands_in"]` names a file in its folder that another target runs, and computes the same: the model
-    that an engine was built from; `details` there are those that the other target's session reads. Raises CannotRunHere where there is none.
+    that an engine was built from; `details` there are those that the other target's session reads. Raises
+    CannotRunHere where there is none.
     """
     from . import api
 
@@ -147,7 +148,9 @@ def _open(artifact: Artifact) -> Session:
         other = artifact.details.get("stands_in")
         if not isinstance(other, Mapping):
             raise
-        return api.open_session(replace(artifact, format=other["format"], entry=other["entry"], details=other.get("details", {})), {})
+        return api.open_session(
+            replace(artifact, format=other["format"], entry=other["entry"], details=other.get("details", {})), {}
+        )
 
 
 def score(judge: Judge, copy: Artifact) -> dict[str, Any]:

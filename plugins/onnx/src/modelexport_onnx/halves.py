@@ -1,8 +1,9 @@
 """float32 → float16 or bfloat16, node by node; inputs and outputs of the model stay float32.
 
 A node stays in float32 when ONNX Runtime's schema of its operator does not take the dtype, or when it writes or
-reads a number too large for it. The first is looked up, the second measured by running the golden data through
-the float32 model. Infinities are the same in every dtype, so a mask of -inf keeps nothing; one of -3.4e38 does.
+reads a number too large for it, or nothing but numbers so small that they become zero. The first is looked up, the
+others measured by running the golden data through the float32 model. Infinities are the same in every dtype, so a
+mask of -inf keeps nothing; one of -3.4e38 does.
 
 ONNX Runtime's own converter (`onnxruntime.transformers.float16`) is not used: two nodes kept in float32 that read
 one tensor, or one node that reads it twice, make it write an invalid model (1.31), it needs shapes that ONNX can't
@@ -31,6 +32,9 @@ Half = Literal["float16", "bfloat16"]
 #: the largest finite number
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 
+#: what is smaller than this becomes zero: a guard against dividing by it is none any more
+SMALLEST = {"float16": 2.0**-25, "bfloat16": 2.0**-134}
+
 #: constants below this say "never"; nothing is computed with them
 _NEVER = -1e30
 
@@ -49,13 +53,19 @@ _TYPED = {"Cast", "ConstantOfShape"}
 
 
 def convert(
-    model: Any, dtype: Half, cases: Sequence[GoldenCase], provider: str = "CPUExecutionProvider"
+    model: Any,
+    dtype: Half,
+    cases: Sequence[GoldenCase],
+    provider: str = "CPUExecutionProvider",
+    scales: bool = False,
+    keep: Mapping[str, str] | None = None,
 ) -> tuple[Any, dict[str, str]]:
     """A copy of an `onnx.ModelProto` that computes in `dtype`, and why each node kept in float32 is.
 
-    The second goes from a node's name to the reason. Raises ConversionError when ONNX Runtime can't run the
-    float32 model on `cases`, OptionError when `provider` can't compute matrix products in `dtype`, or no operator
-    takes it.
+    The second goes from a node's name to the reason. With `scales`, those of quantizers become half too, which
+    keeps casts from between them and what they quantize; nodes of `keep` stay for the reasons given. Raises
+    ConversionError when ONNX Runtime can't run the float32 model on `cases`, OptionError when `provider` can't
+    compute matrix products in `dtype`, or no operator takes it.
     """
     copied = type(model)()
     copied.CopyFrom(model)
@@ -72,7 +82,7 @@ def convert(
             f"ONNX Runtime can't run the float32 model, which {dtype} is measured on: {first_line(error)}",
             "leave precision=float32",
         ) from error
-    plan = _plan(copied, dtype, types, peaks)
+    plan = _plan(copied, dtype, types, peaks, scales, keep or {})
     if dtype == "bfloat16":
         _keep_without_kernel(copied, plan, dtype, provider)
     if not plan.ports:
@@ -80,6 +90,50 @@ def convert(
     _rewrite(copied, dtype, types, plan.ports)
     _check_loads(copied, dtype)
     return copied, plan.kept
+
+
+def simulated(model: Any, dtype: Half) -> Any:
+    """What `convert` gave, in float32 with every half tensor rounded: what a device computes that has the dtype.
+
+    ONNX Runtime's CPU computes nearly all operators in float32, leaves the roundings between them out (1.31), and
+    has no kernels for bfloat16: as it is, the model shows there what became of its weights, and no more.
+    """
+    from onnx import TensorProto, helper
+
+    copied = type(model)()
+    copied.CopyFrom(model)
+    code = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}[dtype]
+    for tensor in copied.graph.initializer:
+        _widen(tensor, code)
+    written: list[Any] = []
+    for node in copied.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == code:
+                attribute.i = TensorProto.FLOAT
+            elif attribute.HasField("t"):
+                _widen(attribute.t, code)
+        written.append(node)
+        for place, name in enumerate(node.output):
+            if _is_half(name, dtype):
+                exact, rounded = f"{name}_exact", f"{name}_rounded"
+                node.output[place] = exact
+                written.append(helper.make_node("Cast", [exact], [rounded], to=code))
+                written.append(helper.make_node("Cast", [rounded], [name], to=TensorProto.FLOAT))
+    _replace_nodes(copied, written)
+    return copied
+
+
+def _widen(tensor: Any, code: int) -> None:
+    import numpy as np
+    from onnx import numpy_helper
+
+    if tensor.data_type == code:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+
+def _is_half(name: str, dtype: Half) -> bool:
+    """Whether `_rewrite` made the tensor of another, in half precision."""
+    return name.rstrip("_").endswith(f"_{dtype}")
 
 
 def _check_loads(model: Any, dtype: Half) -> None:
@@ -274,7 +328,14 @@ class _Plan:
     kept: dict[str, str] = field(default_factory=dict)
 
 
-def _plan(model: Any, dtype: Half, types: Mapping[str, str], peaks: Mapping[str, float]) -> _Plan:
+def _plan(
+    model: Any,
+    dtype: Half,
+    types: Mapping[str, str],
+    peaks: Mapping[str, float],
+    scales: bool,
+    keep: Mapping[str, str],
+) -> _Plan:
     plan = _Plan()
     schemas = _schemas(model)
     used = {name for node in model.graph.node for name in [*node.input, *_reads_in_subgraphs(node)]}
@@ -283,6 +344,9 @@ def _plan(model: Any, dtype: Half, types: Mapping[str, str], peaks: Mapping[str,
         if not any(_is_float(types, name) for name in [*node.input, *node.output]):
             continue
         ports = _ports(node, dtype, types, schemas.get((node.domain, node.op_type)), used)
+        if node.op_type in _QUANTIZERS and not scales:
+            ports = f"{node.op_type} keeps scales"
+        ports = keep.get(node.name, ports)
         reason = ports if isinstance(ports, str) else _overflow(node, dtype, types, peaks)
         if reason:
             plan.kept[node.name] = reason
@@ -296,6 +360,9 @@ def _overflow(node: Any, dtype: Half, types: Mapping[str, str], peaks: Mapping[s
         peak = max((peaks.get(name, 0.0) for name in names if _is_float(types, name)), default=0.0)
         if peak > LARGEST[dtype]:
             return f"{verb} values up to {peak:.3g}; {dtype} ends at {LARGEST[dtype]:.3g}"
+        given = [peaks.get(name, 0.0) for name in names if name and _is_float(types, name)]
+        if lost := [peak for peak in given if 0 < peak <= SMALLEST[dtype]]:
+            return f"{verb} values of {lost[0]:.3g} at most, which are zero in {dtype}"
     return ""
 
 
@@ -307,8 +374,8 @@ def _ports(
         return f"{node.op_type} holds a graph of its own"
     if any(types.get(name, "tensor(").startswith(("seq(", "optional(", "map(")) for name in node.output):
         return f"{node.op_type} gives something other than tensors"
-    if schema is None or node.op_type in _QUANTIZERS:
-        return f"{node.op_type} is not known to take {dtype}" if schema is None else f"{node.op_type} keeps scales"
+    if schema is None:
+        return f"{node.op_type} is not known to take {dtype}"
     inputs = {i: v for i, v in _variables(schema.inputs, node.input).items() if _is_float(types, node.input[i])}
     given = {i: v for i, v in _variables(schema.outputs, node.output).items() if _is_float(types, node.output[i])}
     outputs = {i: v for i, v in given.items() if node.output[i] in used}

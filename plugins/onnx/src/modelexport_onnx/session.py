@@ -24,6 +24,15 @@ _LEVELS = {
 }
 
 
+#: entries with which a quantized graph is computed as it is written. Without the first, ONNX Runtime (1.31) puts
+#: its own kernels in place of what it takes for a quantized operator, which compute nonsense where scales are
+#: float16; without the second, it drops a Relu before a QuantizeLinear to float8, and fails at a Clip.
+AS_WRITTEN = {
+    "session.disable_quant_qdq": "1",
+    "optimization.disable_specified_optimizers": "ClipQuantRewrite;ReluQuantRewrite",
+}
+
+
 def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     """A Session on the artifact. Raises RuntimeFailure when ONNX Runtime refuses the file.
 

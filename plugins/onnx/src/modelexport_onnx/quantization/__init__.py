@@ -45,9 +45,14 @@ AUTO_DROP = 0.002
 
 
 def quantize(
-    artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal
+    artifact: Artifact,
+    out: Path,
+    options: QuantizeOptions,
+    calibration: Calibration | None,
+    goal: Goal,
+    recipe: Recipe | None = None,
 ) -> Build:
-    """Write a quantized copy of the artifact's model into `out`.
+    """Write a quantized copy of the artifact's model into `out`, by `recipe` where one is given.
 
     With `goal.max_drop` (and always in `auto`) layers are left at higher precision until the budget holds. In
     `auto` the first recipe that holds it and is measured to be no slower than the model as it was is taken.
@@ -68,12 +73,12 @@ def quantize(
             "and no embeddings",
             "for a smaller model of another kind, try --mode float16",
         )
-    candidates = recipes.choose(options, layers, calibration is not None)
+    candidates = [recipe] if recipe else recipes.choose(options, layers, calibration is not None)
     automatic = options.mode == "auto" and options.preset != "tensorrt"  # whose speed can't be measured here
     limit = goal.max_drop if goal.max_drop is not None else AUTO_DROP * abs(goal.baseline) if automatic else None
     attempts: list[Attempt] = []
-    for recipe in candidates:
-        attempt = Attempt.make(recipe, model, bench, options, calibration, goal, limit)
+    for candidate in candidates:
+        attempt = Attempt.make(candidate, model, bench, options, calibration, goal, limit)
         if not attempt.changed and not automatic:
             raise ConversionError(
                 f"{options.mode} quantization changes nothing in this model: its layers are "
@@ -82,7 +87,7 @@ def quantize(
             )
         attempts.append(attempt)
         # Folded weights make the same graph once it is loaded: what seems slower there is the machine.
-        no_slower = recipe.kind == "folded" or attempt.worst <= NO_SLOWER
+        no_slower = candidate.kind == "folded" or attempt.worst <= NO_SLOWER
         if not automatic or (attempt.holds and no_slower):
             return _build(attempts, out, artifact, options, goal)
     if goal.max_drop is not None and not any(attempt.holds for attempt in attempts):
@@ -141,5 +146,6 @@ def _halved(artifact: Artifact, out: Path, options: QuantizeOptions) -> Build:
 def _settings(recipe: Recipe, options: QuantizeOptions) -> dict[str, object]:
     from dataclasses import asdict
 
-    shown = {key: value for key, value in asdict(recipe).items() if key not in ("kind", "why")}
+    hidden = ("kind", "why", "write", "elsewhere")
+    shown = {key: value for key, value in asdict(recipe).items() if key not in hidden}
     return {"preset": options.preset, **shown, "exclude": list(options.exclude)}

@@ -39,8 +39,12 @@ def quantize(
         untouched |= _stacked(made)
     if recipe.kind == "static":
         untouched |= _clipping(made)
+        untouched |= set() if recipe.products else _variable(made)
     with _translated(recipe):
-        made = _applied(made, recipe, left, untouched, ranges)
+        if recipe.write is not None:
+            made = recipe.write(made, untouched, ranges)
+        else:
+            made = _applied(made, recipe, left, untouched, ranges)
     # Where ONNX Runtime knows shapes it fuses sums into SkipLayerNormalization, whose kernel is slow on CPUs.
     del made.graph.value_info[:]
     return made
@@ -73,6 +77,12 @@ def _stacked(model: Any) -> set[str]:
     layers = graph.Graph(model)
     found = [(node, layers.initializers[node.input[index]].dims) for node, index, _ in layers.weighted()]
     return {node.name for node, dims in found if node.op_type == "MatMul" and len(dims) > 2}
+
+
+def _variable(model: Any) -> set[str]:
+    """The products of which no side is a weight."""
+    weighted = {node.name for node, *_ in graph.Graph(model).weighted()}
+    return {n.name for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.name not in weighted}
 
 
 def _clipping(model: Any) -> set[str]:
@@ -148,6 +158,7 @@ def _static(model: Any, recipe: Recipe, left: Collection[str], ranges: Any) -> A
                 "WeightSymmetric": recipe.weight == "int8",
                 "QuantizeBias": recipe.bias,
                 "AddQDQPairToWeight": recipe.weight_pairs,
+                "OpTypesToExcludeOutputQuantization": [] if recipe.outputs else list(recipe.op_types),
             },
         )
         return modelfile.load(place)

@@ -126,12 +126,15 @@ class Attempt:
         self.first = self._build(frozenset(), "everything quantized")
         if limit is not None and self.drop > limit:
             self._search(limit)
-        self.latency = bench.latency(self.quantized, self.config)
+        if not recipe.elsewhere:
+            self.latency = bench.latency(self.quantized, self.config)
         self._conclude()
         return self
 
     @property
     def config(self) -> Mapping[str, str]:
+        if self.recipe.elsewhere:
+            return session.AS_WRITTEN
         return FOLDING if self.recipe.kind == "folded" else {}
 
     @property
@@ -212,7 +215,13 @@ class Attempt:
         return explain.observe(self.smoothed, wanted, self.goal.samples[:SAMPLES])
 
     def layers(self) -> tuple[Layer, ...]:
-        units = self.simulation.units
+        units, floats = self.simulation.units, graph.Graph(self.smoothed)
+        return explain.layers(units, self.recipe, self.left, floats, self._seen, self.sensitivities, self._times())
+
+    def _times(self) -> dict[str, dict[str, float]]:
+        """Seconds a layer, by form of the model; none for a runtime that is not here."""
+        if self.recipe.elsewhere:
+            return {"float": {}, "all": {}, "final": {}}
         names = [node.name for node in self.smoothed.graph.node]
         forms = {"float": (self.smoothed, {}), "all": (self.first, self.config)}
         times = {
@@ -223,9 +232,7 @@ class Attempt:
         times["final"] = (
             times["all"] if same else explain.profile(self.quantized, self.bench.profiled, names, self.config)
         )
-        return explain.layers(
-            units, self.recipe, self.left, graph.Graph(self.smoothed), self._seen, self.sensitivities, times
-        )
+        return times
 
     def warnings(self) -> list[str]:
         ranges = {} if self.ranges is None else _plain(self.ranges)
@@ -238,7 +245,8 @@ class Attempt:
         if not self.changed:
             return ["nothing is quantized: no weights here are large enough for it to save anything"]
         notes = [f"{self.recipe.kind}: {self.recipe.why}"] if self.recipe.why else []
-        notes.append(f"latency {shown}, relative to the artifact it was made from")
+        if shown:
+            notes.append(f"latency {shown}, relative to the artifact it was made from")
         if self.left:
             form = "kept in blocks" if self.recipe.fallback == "blockwise" else "left in float32"
             notes.append(
@@ -249,7 +257,7 @@ class Attempt:
             notes.append(f"smoothed {len(gains)} activations, {max(gains.values()):.0f} dB gained at most")
         if outliers:
             notes.append(f"in {len(outliers)} layers the {rewrite.OUTLIERS} largest channels stay in float32")
-        if self.config:
+        if self.config and not self.recipe.elsewhere:
             notes.append(
                 "to be as fast elsewhere, open it with " + ", ".join(f"{k}={v}" for k, v in self.config.items())
             )

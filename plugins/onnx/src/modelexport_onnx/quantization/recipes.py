@@ -5,7 +5,7 @@ A preset is hardware; a recipe is everything that has to be decided before a mod
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +36,10 @@ class Recipe:
     `kind` is what happens: "dynamic" (activations when the model runs), "static" (ranges from calibration),
     "blockwise" (weights of MatMul in blocks, computed in 8 bits or float by ONNX Runtime's MatMulNBits) or
     "folded" (weights in 8 bits, computed in float). `fallback` is what the worst layers become in a search.
+    `outputs`: what a layer gives has a scale too, and `products`: so has what a product of two activations takes.
+
+    `write(model, left, ranges)` does instead of ONNX Runtime's quantizers what another runtime wants: it returns
+    the model quantized but for the nodes `left`. `elsewhere` says that such a runtime is not here to be timed.
     """
 
     kind: Kind
@@ -55,10 +59,16 @@ class Recipe:
     bias: bool = True
     weight_pairs: bool = False
     op_types: tuple[str, ...] = ()
+    outputs: bool = True
+    products: bool = True
     fallback: Literal["float", "blockwise"] = "float"
+    write: Callable[[Any, Collection[str], Any], Any] | None = None
+    elsewhere: bool = False
 
     @property
     def precision(self) -> str:
+        if self.weight == "fp8":
+            return "fp8"
         return "int4" if self.kind == "blockwise" and self.bits == 4 else "int8"
 
 
@@ -69,7 +79,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "arm64": {"activation": "int8", "symmetric": True},
     "tensorrt": {
         "kind": "static", "activation": "int8", "symmetric": True, "bias": False, "weight_pairs": True,
-        "op_types": ("Conv", "ConvTranspose", "Gemm", "MatMul"), "smooth": False, "embeddings": False,
+        "op_types": ("Conv", "ConvTranspose", "Gemm", "MatMul"), "outputs": False, "products": False,
+        "smooth": True, "embeddings": False,
     },
 }  # fmt: skip
 

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 SWITCHES = "mx_quantized"
 
-#: weights are then dequantized once and not in every call, of which a search needs thousands
-FOLDING = {"session.disable_quant_qdq": "1"}
-
 #: samples on which the sensitivity of each layer is measured, at most, and how many of them for its own output
 SAMPLES, OWN = 8, 2
 
@@ -55,7 +52,9 @@ class Switchable:
         merged, self.units = _merge(float_model, quantized)
         self._artifact = artifact
         self._outputs = [spec.name for spec in artifact.outputs]
-        self._runtime = session.open_model(merged, optimization="basic", config=FOLDING)
+        self._runtime = session.open_model(
+            merged, optimization="basic", config=session.AS_WRITTEN
+        )  # and weights are dequantized once
 
     def session(self, left: Collection[str]) -> Session:
         """A Session with every unit quantized but those named."""
