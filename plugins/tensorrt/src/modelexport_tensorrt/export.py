@@ -121,6 +121,8 @@ def finish(
     if keep is not None and options.keep_onnx:
         (out / SOURCE).mkdir(exist_ok=True)
         modelfile.copy(keep, out / SOURCE)
+        # What the copies of `mx quantize` are compared with, where no GPU is.
+        details["stands_in"] = {"format": "onnx", "entry": ONNX}
     package = flavours.BY_NAME[details["flavour"]].module
     return Build(build.FILE, (package, "onnx"), precision, details)
 
