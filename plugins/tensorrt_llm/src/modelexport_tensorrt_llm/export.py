@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport import cases
 from modelexport.errors import ArtifactError, ConversionError, SourceError
 from modelexport.layers import Layer
 from modelexport.plugins import importable
@@ -24,7 +25,7 @@ from .serving import CHECKPOINT, Serving
 if TYPE_CHECKING:
     from modelexport.accuracy import Goal
     from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Source
+    from modelexport.types import Arrays, Artifact, Source
 
     from . import ExportOptions, QuantizeOptions
 
@@ -50,7 +51,7 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
     if options.engine:
         engine.check()
     if format is None:
-        written = _Plain(folder, options.dtype).write(out / CHECKPOINT)
+        written = _Plain(folder, options.dtype, options.kv_cache).write(out / CHECKPOINT)
         if options.engine:
             engine.build(folder, out, served, options.dtype)
         return _finish(out, served, written, options.engine)
@@ -91,6 +92,8 @@ def _quantized(
     with texts.opened(source, options) as given:
         work = _Quantizing(folder, out / CHECKPOINT, recipe, options.max_perplexity_ratio)
         written = work.write(given, float_model)
+        fitting = tuple(sample for sample in written.samples if cases.fits(sample, source.specs))
+        written = replace(written, samples=fitting)
         if options.engine:
             engine.build(folder, out, served, options.dtype, recipe, given.calibration)
     return _finish(out, served, written, options.engine)
@@ -137,14 +140,16 @@ class _Written:
     precision: str
     details: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    samples: tuple[Arrays, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Plain:
-    """The model of `folder` in `dtype`."""
+    """The model of `folder` in `dtype`, to be served with `kv_cache`."""
 
     folder: Path
     dtype: str
+    kv_cache: str
 
     def write(self, out: Path) -> _Written:
         with model.silenced():
@@ -157,7 +162,8 @@ class _Plain:
                 ) from error
         dtype = str(loaded.dtype).removeprefix("torch.")
         complete(self.folder, out)
-        return _Written(dtype, {"layers": _layers(_linear(loaded), {}, dtype)})
+        precision = "fp8" if self.kv_cache == "fp8" else dtype
+        return _Written(precision, {"layers": _layers(_linear(loaded), {}, dtype)})
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,8 @@ class _Quantizing:
             notes.append(loss.line(allowed, given.what))
             report = replace(report, score=loss.score(given.what))
         details["quantization"] = report.to_json()
-        return _Written(format.precision, details, tuple(notes))
+        samples = texts.gated(given.judged) if format.saturates else ()
+        return _Written(format.precision, details, tuple(notes), samples)
 
     def _report(
         self, ranges: Mapping[str, tuple[float, float]], done: Sequence[str], stored: Mapping[str, Any], dtype: str
@@ -209,7 +216,9 @@ class _Quantizing:
             Quantized(name, "Linear", dtype, ranges[name], note="the format leaves it as it is") for name in left
         ]
         settings = {key: value for key, value in asdict(self.recipe).items() if key != "format"}
-        return Report(format.name, {"algorithm": format.algorithm, **settings}, tuple(rows), calibrated=True)
+        return Report(
+            format.name, {"algorithm": format.algorithm, **settings}, tuple(rows), calibrated=format.saturates
+        )
 
 
 def _linear(loaded: Any) -> list[str]:
@@ -219,7 +228,7 @@ def _linear(loaded: Any) -> list[str]:
 
 
 def _layers(names: Any, quantized: Mapping[str, str], dtype: str) -> list[dict[str, Any]]:
-    return [asdict(Layer(name, "linear", quantized.get(name, dtype), name)) for name in names]
+    return [asdict(Layer(name, "linear", quantized.get(name, dtype))) for name in names]
 
 
 def _saved(stored: Mapping[str, Any], name: str, dtype: str) -> int:
@@ -260,4 +269,4 @@ def _finish(out: Path, served: Serving, written: _Written, built: bool = False) 
         notes.append(f"{engine.FOLDER}/ was built by {engine.BUILDER}: it has not been verified")
     tools = tuple(tool for tool in TOOLS if tool != "nvidia-modelopt" or importable("modelopt"))
     details = {**written.details, "serving": served.to_json(), "notes": notes}
-    return Build(CHECKPOINT, tools, written.precision, details)
+    return Build(CHECKPOINT, tools, written.precision, details, written.samples)

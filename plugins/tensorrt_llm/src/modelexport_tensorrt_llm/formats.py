@@ -13,7 +13,8 @@ class Format:
 
     `preset` is ModelOpt's name of its configuration, `algorithm` what hf_quant_config.json calls it. `precision`
     picks the gate's budget, `ratio` is how much the perplexity may grow. `capability` is what a GPU must have at
-    least, `gpus` that in words. `group`: input features of a layer must be a multiple of it.
+    least, `gpus` that in words. `group`: input features of a layer must be a multiple of it. `saturates`: values
+    of activations beyond those seen in calibration are cut off.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Format:
     capability: tuple[int, int]
     gpus: str
     group: int = 1
+    saturates: bool = True
     note: str = ""
 
 
@@ -33,12 +35,14 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         for each in (
             Format("fp8", "FP8_DEFAULT_CFG", "FP8", "fp8", 1.03, (8, 9), "Ada, Hopper or newer"),
             Format("nvfp4", "NVFP4_DEFAULT_CFG", "NVFP4", "nvfp4", 1.15, (10, 0), "Blackwell or newer", 16),
-            Format("int4-awq", "INT4_AWQ_CFG", "W4A16_AWQ", "int4", 1.15, (8, 0), "Ampere or newer", 128),
+            Format(
+                "int4-awq", "INT4_AWQ_CFG", "W4A16_AWQ", "int4", 1.15, (8, 0), "Ampere or newer", 128,
+                saturates=False,
+            ),
             Format(
                 "w8a8-smoothquant", "INT8_SMOOTHQUANT_CFG", "W8A8_SQ_PER_CHANNEL", "int8", 1.05, (8, 0),
-                "Ampere or newer",
-                note="TensorRT-LLM 1.2 does not list w8a8-smoothquant among what its PyTorch backend loads: check "
-                "that yours does",
+                "Ampere or newer", note="TensorRT-LLM 1.2 does not list w8a8-smoothquant among what its PyTorch "
+                "backend loads: check that yours does",
             ),
         )
     }

@@ -51,6 +51,23 @@ def opened(source: Source, options: ExportOptions) -> Iterator[Texts]:
         yield Texts(data.calibration or given, judged(data.inputs, options.length), data.what)
 
 
+def gated(samples: Sequence[Arrays]) -> tuple[Arrays, ...]:
+    """What the gate is to check of the samples that are judged by: some alone, and all of these in one batch."""
+    some = samples[: evidence.CASES]
+    return (*some, padded(some)) if len(some) > 1 else tuple(some)
+
+
+def padded(samples: Sequence[Arrays]) -> Arrays:
+    """The rows of all samples, filled up with zeros on the right, where their masks are 0 as well."""
+    import numpy as np
+
+    width = max(sample["input_ids"].shape[-1] for sample in samples)
+    return {
+        name: np.concatenate([np.pad(s[name], ((0, 0), (0, width - s[name].shape[-1]))) for s in samples])
+        for name in samples[0]
+    }
+
+
 def judged(samples: Iterable[Arrays], length: int) -> tuple[Arrays, ...]:
     """The samples that the loss is measured on: those with a token to predict."""
     return tuple(islice((each for each in cut(samples, length) if each["input_ids"].shape[-1] > 1), JUDGED))
