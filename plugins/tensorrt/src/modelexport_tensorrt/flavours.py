@@ -49,9 +49,9 @@ RTX = Flavour(
 )
 BY_NAME = {flavour.name: flavour for flavour in (FULL, RTX)}
 
-#: GPUs that compute in a type, from the oldest on; float32, float16 and int8 are in all of them, though TensorRT-RTX
-#: gives sm75 int8 matrix products only and computes its convolutions in half. Source: NVIDIA's support matrices,
-#: docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html, and what the builder refuses
+#: GPUs that compute in a type, from the oldest on; float32, float16 and int8 are in all of them, though
+#: TensorRT-RTX gives sm75 int8 products only, and computes its convolutions in half. From NVIDIA's support matrix, and what the
+#: builder refuses: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html
 OLDEST = {"bfloat16": 80, "int4": 80, "fp8": 89, "nvfp4": 100}
 
 #: Turing: its matrix products are in half precision, which is no default
