@@ -228,6 +228,8 @@ def test_several_profiles_reach_the_engine(export_net):
     assert made.details["profiles"] == ["batch=1:1:4", "batch=5:8:16"]
     spans = made.details["tensors"]["x"].split()[2:]
     assert spans == ["1x3x32x32:1x3x32x32:4x3x32x32", "5x3x32x32:8x3x32x32:16x3x32x32"]
+    first_fixed = export_net(profile="batch=1:1:1,batch=2:8:16")  # TensorRT lists the output's size as fixed then
+    assert first_fixed.details["tensors"]["x"].startswith("input float32[-1,3,32,32] 1x3x32x32:")
 
 
 # --------------------------------------------------------------------------------------- the builder's account

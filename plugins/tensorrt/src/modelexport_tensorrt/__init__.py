@@ -109,7 +109,7 @@ def mx_target() -> Target:
     library = flavours.installed()[0].module
     return Target(
         name="tensorrt",
-        summary="TensorRT engines for NVIDIA GPUs, built ahead of time",
+        summary="TensorRT engines for NVIDIA GPUs",
         consumes=("onnx",),
         options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
         needs={"export": (library, "onnx"), "quantize": (library, "onnx"), "run": (library,)},
@@ -127,7 +127,7 @@ def mx_target() -> Target:
 @hookimpl
 def mx_machine() -> Mapping[str, str]:
     lacks = flavours.lacking() or flavours.without_bindings()
-    return {"run": lacks, "benchmark": lacks} if lacks else {}
+    return {"run": lacks} if lacks else {}
 
 
 @hookimpl

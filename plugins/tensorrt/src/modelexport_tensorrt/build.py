@@ -242,6 +242,7 @@ def _check_tensors(
     spans: Sequence[Profile],
 ) -> None:
     """Raise ConversionError for the first tensor of the engine that isn't the model's."""
+    fixed = any(sizes.min == sizes.max for sizes in spans[0].values()) if spans else False
     for mode, specs in (("input", inputs), ("output", outputs)):
         by_name = {tensor.name: tensor for tensor in found if tensor.mode == mode}
         if set(by_name) != {spec.name for spec in specs}:
@@ -250,20 +251,26 @@ def _check_tensors(
             tensor = by_name[spec.name]
             if tensor.dtype != spec.dtype:
                 raise _differs(f"has {mode} {spec.name!r} in {tensor.dtype}", spec.dtype)
-            if not _same_shape(tensor.shape, spec, mode):
+            if not _same_shape(tensor.shape, spec, mode == "output", fixed):
                 raise _differs(f"has {mode} {spec.name!r} with shape {list(tensor.shape)}", str(spec))
             wanted = tuple(profiles.shapes(each, spec) for each in spans) if mode == "input" and spec.dims else ()
             if wanted and tensor.profiles != wanted:
                 raise _differs(f"takes {spec.name!r} at {tensor.profiles}", str(wanted))
 
 
-def _same_shape(sizes: tuple[int, ...], spec: TensorSpec, mode: str) -> bool:
-    """An output's fixed size may be dynamic to TensorRT, which can't always tell; nothing else may differ."""
-    pairs = list(zip(sizes, spec.shape, strict=False))
-    open_ok = mode == "output"
-    return len(sizes) == len(spec.shape) and all(
-        got == -1 if isinstance(want, Dim) else got == want or (open_ok and got == -1) for got, want in pairs
-    )
+def _same_shape(found: tuple[int, ...], spec: TensorSpec, is_output: bool, fixed: bool) -> bool:
+    """Whether sizes are fixed and dynamic where the model's are.
+
+    Of an output, TensorRT can't always tell that a size is fixed; and it lists the sizes of the first profile,
+    which may have `fixed` ones.
+    """
+
+    def same(got: int, want: int | Dim) -> bool:
+        if isinstance(want, Dim):
+            return got == -1 or (is_output and fixed)
+        return got == want or (is_output and got == -1)
+
+    return len(found) == len(spec.shape) and all(map(same, found, spec.shape))
 
 
 def _differs(what: str, wanted: str) -> ConversionError:
