@@ -81,16 +81,23 @@ def calibrated(model: Any, recipe: Recipe, samples: Iterable[Arrays]) -> None:
     try:
         import modelopt.torch.quantization as mtq
 
+        rows = [torch.from_numpy(row).to(model.device) for row in texts.joined(samples, _length(model, recipe))]
+
         def run(model: Any) -> None:
             with torch.no_grad():
-                for sample in texts.cut(samples, recipe.length):
-                    model(**{name: torch.from_numpy(array).to(model.device) for name, array in sample.items()})
+                for row in rows:
+                    model(input_ids=row)
 
         mtq.quantize(model, _configuration(mtq, recipe), forward_loop=run)
     except MxError:
         raise
     except Exception as error:
         raise _failed(recipe, "quantize", error) from error
+
+
+def _length(model: Any, recipe: Recipe) -> int:
+    """Tokens a row: as many as are asked for, and the model has positions for."""
+    return min(recipe.length, getattr(model.config, "max_position_embeddings", None) or recipe.length)
 
 
 def _configuration(mtq: Any, recipe: Recipe) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from modelexport.types import Artifact
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modelexport.types import Arrays, Source
+    from modelexport.types import Array, Arrays, Source
 
     from . import ExportOptions
 
@@ -74,10 +74,26 @@ def judged(samples: Iterable[Arrays], length: int) -> tuple[Arrays, ...]:
 
 
 def cut(samples: Iterable[Arrays], length: int) -> Iterator[Arrays]:
-    """Samples of `length` tokens at most. Raises InputError where there are none."""
-    empty = True
-    for sample in samples:
-        empty = False
-        yield {name: array[:, :length] for name, array in sample.items()}
-    if empty:
+    """Samples of `length` tokens at most."""
+    return ({name: array[:, :length] for name, array in sample.items()} for sample in samples)
+
+
+def joined(samples: Iterable[Arrays], length: int) -> Iterator[Array]:
+    """The tokens of all samples one after another, `length` a row: [1, length], the last one shorter.
+
+    Calibration takes as long as there are rows, whatever their length. Raises InputError where there are none.
+    """
+    import numpy as np
+
+    waiting, empty = np.zeros(0, np.int64), True
+    for sample in cut(samples, length):
+        ids = sample["input_ids"]
+        kept = ids[sample["attention_mask"] != 0] if "attention_mask" in sample else ids.ravel()
+        waiting = np.concatenate([waiting, kept])
+        while len(waiting) >= length:
+            yield waiting[None, :length]
+            waiting, empty = waiting[length:], False
+    if len(waiting):
+        yield waiting[None]
+    elif empty:
         raise InputError("there are no texts to calibrate on", "give a few dozen")
