@@ -131,7 +131,7 @@ def test_sentence_embedding_is_the_reference_formula(sentences: Source) -> None:
 
 
 def test_minilm_inputs_and_processing(sentences: Source) -> None:
-    shape = (Dim("batch"), Dim("sequence", 1, 512))
+    shape = (Dim("batch"), Dim("sequence", 1, 256))
     assert sentences.specs == (
         TensorSpec("input_ids", "int64", shape, (0, 30521)),
         TensorSpec("attention_mask", "int64", shape, "mask"),
@@ -272,9 +272,9 @@ def test_language_models_answer_as_transformers_does_and_with_0_at_padding(
     assert not outputs["logits"][~kept].any()
 
 
-def test_language_models_take_512_tokens_unless_they_are_asked_for_more(tmp_path: Path) -> None:
+def test_language_models_take_256_tokens_unless_they_are_asked_for_more(tmp_path: Path) -> None:
     ref = decoder(tmp_path, "LlamaForCausalLM", positions=8192)
-    assert load(ref).specs[0].shape[1] == Dim("sequence", 1, 512)
+    assert load(ref).specs[0].shape[1] == Dim("sequence", 1, 256)
 
 
 def test_a_task_can_be_asked_for(tmp_path: Path) -> None:

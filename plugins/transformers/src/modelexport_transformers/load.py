@@ -20,7 +20,7 @@ from .locate import INSTALL, Found
 
 #: tokens that a language model takes unless --input says otherwise: its logits are as wide as the vocabulary,
 #: and the gate keeps those of every position
-LONGEST = 512
+LONGEST = 256
 
 _OWN_CODE = "write a file.py:factory that builds the model, and export that"
 
