@@ -53,7 +53,7 @@ class ExportOptions:
     samples: int = option(
         128, "texts that are taken, at most; a quarter of them is held out to measure the loss on"
     )
-    length: int = option(512, "tokens of a text, and tokens that are calibrated on at a time, at most")
+    length: int = option(256, "tokens of a text, and tokens that are calibrated on at a time, at most")
     group_size: int = option(128, "weights that share a scale in int4-awq")
     max_perplexity_ratio: float | None = option(
         None, "how much the perplexity may grow on the held-out texts: 1.02 is 2 %; the format's own by default"
@@ -73,7 +73,7 @@ class QuantizeOptions:
     kv_cache: Literal["auto", "fp8"] = option(
         "auto", "the format of the cache of keys and values; auto: as it was exported"
     )
-    length: int = option(512, "tokens of a text, and tokens that are calibrated on at a time, at most")
+    length: int = option(256, "tokens of a text, and tokens that are calibrated on at a time, at most")
     group_size: int = option(128, "weights that share a scale in int4-awq")
     max_perplexity_ratio: float | None = option(
         None, "how much the perplexity may grow on the held-out texts: 1.02 is 2 %; the format's own by default"

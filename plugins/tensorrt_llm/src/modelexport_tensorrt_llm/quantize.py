@@ -26,7 +26,7 @@ class Recipe:
     format: Format
     kv_cache: str = "auto"
     group_size: int = 128
-    length: int = 512
+    length: int = 256
     dtype: str = "auto"
 
 

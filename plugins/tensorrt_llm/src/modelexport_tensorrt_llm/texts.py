@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: texts that the loss is measured on, at most
 JUDGED = 32
 
+#: tokens of a sample that the gate checks, at most
+GATED = 96
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -52,9 +55,12 @@ def opened(source: Source, options: ExportOptions) -> Iterator[Texts]:
 
 
 def gated(samples: Sequence[Arrays]) -> tuple[Arrays, ...]:
-    """What the gate is to check of the samples that are judged by: some alone, and all of these in one batch."""
-    some = samples[: evidence.CASES]
-    return (*some, padded(some)) if len(some) > 1 else tuple(some)
+    """What the gate is to check of the samples that are judged by: a few alone, and the first two in one batch.
+
+    They are short, since the logits of every token are kept, as wide as the vocabulary.
+    """
+    some = tuple(cut(samples[: evidence.CASES], GATED))
+    return (*some, padded(some[:2])) if len(some) > 1 else some
 
 
 def padded(samples: Sequence[Arrays]) -> Arrays:
