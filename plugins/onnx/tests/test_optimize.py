@@ -490,7 +490,8 @@ def test_a_real_sentence_encoder(minilm, options, limit, tmp_path, record_proper
     assert operators.get("SkipLayerNormalization", 0) + operators.get("LayerNormalization", 0) >= 12
     assert sum(operators.get(name, 0) for name in ("BiasGelu", "Gelu", "FastGelu")) == 6
     assert "Softmax" not in operators
-    assert made.details["kept_in_float32"] == {}
+    guards = ("zero in float16", "keeps from zero")  # of the means and norms of the sentence embedding
+    assert all(why.endswith(guards) for why in made.details["kept_in_float32"].values())
     record_property("ratios", made.details["ratios"])
     worst = 0.0
     with mx.run(made.path) as session:

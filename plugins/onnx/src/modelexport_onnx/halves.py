@@ -38,6 +38,9 @@ SMALLEST = {"float16": 2.0**-25, "bfloat16": 2.0**-134}
 #: constants below this say "never"; nothing is computed with them
 _NEVER = -1e30
 
+#: what gives the smallest of its inputs on
+_HANDING_ON = {"Max", "Clip", "Expand", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Cast", "Sqrt"}
+
 #: what may lie between such a constant and the softmax that makes zero of it
 _MASKING = {"Where", "Mul", "Add", "Expand", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Slice", "Cast"}
 _SOFTMAX = {"Softmax", "Attention", "MultiHeadAttention"}
@@ -352,7 +355,26 @@ def _plan(
             plan.kept[node.name] = reason
         elif not isinstance(ports, str):
             plan.ports[node.name] = ports
+    _keep_guarded(model, plan, dtype)
     return plan
+
+
+def _keep_guarded(model: Any, plan: _Plan, dtype: Half) -> None:
+    """Keep what reads a guard against zero, through operators that hand it on: in half it would read zero."""
+    guards: dict[str, str] = {}
+    for node in model.graph.node:
+        read = next((guards[name] for name in node.input if name in guards), None)
+        if node.name in plan.kept and plan.kept[node.name].endswith(_lost(dtype)):
+            read = node.name
+        if read is not None:
+            if plan.ports.pop(node.name, None) is not None:
+                plan.kept[node.name] = f"it reads what {read} keeps from zero"
+            if read == node.name or node.op_type in _HANDING_ON:
+                guards.update(dict.fromkeys(node.output, read))
+
+
+def _lost(dtype: Half) -> str:
+    return f"zero in {dtype}"
 
 
 def _overflow(node: Any, dtype: Half, types: Mapping[str, str], peaks: Mapping[str, float]) -> str:
@@ -362,7 +384,7 @@ def _overflow(node: Any, dtype: Half, types: Mapping[str, str], peaks: Mapping[s
             return f"{verb} values up to {peak:.3g}; {dtype} ends at {LARGEST[dtype]:.3g}"
         given = [peaks.get(name, 0.0) for name in names if name and _is_float(types, name)]
         if lost := [peak for peak in given if 0 < peak <= SMALLEST[dtype]]:
-            return f"{verb} values of {lost[0]:.3g} at most, which are zero in {dtype}"
+            return f"{verb} values of {lost[0]:.3g} at most, which are {_lost(dtype)}"
     return ""
 
 
