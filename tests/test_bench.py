@@ -274,3 +274,11 @@ def test_a_turn_ends_when_the_threads_of_the_contestant_sleep():
     start = time.perf_counter()
     bench.rest()
     assert time.perf_counter() - start < 0.05
+
+
+def test_a_targets_own_figures_are_in_the_details(install_toys, nets, tmp_path):
+    install_toys("writer")
+    (made,) = modelexport.export(f"{nets}:line", "writer", tmp_path, inputs=INPUTS, verify=False)
+    (figures,) = modelexport.benchmark([made.path], runs=3, seconds=0.0, threads=1).figures
+    batch, rest = divmod(figures.details["values"], 64)
+    assert batch >= 1 and not rest

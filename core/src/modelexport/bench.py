@@ -325,6 +325,7 @@ class Contestant:
     def __init__(self) -> None:
         self._call: Callable[[], Any] = lambda: None
         self._close: Callable[[], None] = lambda: None
+        self._profile: Callable[[], Mapping[str, Any]] = dict
 
     def load(self, job: Mapping[str, Any]) -> dict[str, Any]:
         inputs = cases.load_npz(Path(job["inputs"]))
@@ -336,6 +337,7 @@ class Contestant:
             start = time.perf_counter()
             call()
             last = time.perf_counter() - start
+        details = {**details, **self._profile()}
         return {"load_seconds": ended - begun, "call_seconds": last, "details": details}
 
     def _load_artifact(self, job: Mapping[str, Any], inputs: Arrays) -> dict[str, Any]:
@@ -349,6 +351,12 @@ class Contestant:
         session = api.open_session(artifact, options)
         native = {spec.name: cases.cast(inputs[spec.name], spec.dtype) for spec in artifact.inputs}
         self._call, self._close = lambda: session(native), session.close
+        plugin = plugins.target(artifact.format)
+        if "benchmark" in plugin.verbs:
+            chosen = api.target_options([artifact.format], "run", options)[artifact.format]
+            self._profile = lambda: plugins.call(
+                plugin, "benchmark", artifact=artifact, inputs=native, options=chosen
+            )
         return session.details
 
     def _load_source(self, job: Mapping[str, Any], inputs: Arrays) -> dict[str, Any]:
