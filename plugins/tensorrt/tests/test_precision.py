@@ -42,7 +42,8 @@ class Unit(nn.Module):
 
 
 def unit():
-    return mx.Source(nn.Sequential(nn.Linear(8, 8, bias=False), Unit()), inputs=("x:float32[4,8]=-1..1",), outputs=("y",))
+    net = nn.Sequential(nn.Linear(8, 8, bias=False), Unit())
+    return mx.Source(net, inputs=("x:float32[4,8]=-1..1",), outputs=("y",))
 
 
 def cancelling():

@@ -50,12 +50,12 @@ RTX = Flavour(
 BY_NAME = {flavour.name: flavour for flavour in (FULL, RTX)}
 
 #: GPUs that compute in a type, from the oldest on; float32, float16 and int8 are in all of them, though
-#: TensorRT-RTX gives sm75 int8 products only, and computes its convolutions in half. From NVIDIA's support matrix, and what the
-#: builder refuses: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html
+#: TensorRT-RTX gives sm75 int8 products only, and computes its convolutions in half. From NVIDIA's support matrix,
+#: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html, and the builder
 OLDEST = {"bfloat16": 80, "int4": 80, "fp8": 89, "nvfp4": 100}
 
-#: Turing: its matrix products are in half precision, which is no default
-_HALF_ONLY = "sm75"
+#: the oldest that engines are for unless it is asked for: before, matrix products are in half precision only
+_DEFAULT = 80
 
 
 def installed() -> tuple[Flavour, ...]:
@@ -103,7 +103,7 @@ def _usual(flavour: Flavour, types: set[str]) -> tuple[str, ...]:
     """Every GPU that the model can run on: another one costs neither time nor size."""
     if not flavour.ahead:
         return (CURRENT,)
-    least = max([80, *(OLDEST[each] for each in types & set(OLDEST))])
+    least = max([_DEFAULT, *(OLDEST[each] for each in types & set(OLDEST))])
     return tuple(name for name in flavour.sms if _number(name) >= least)
 
 

@@ -158,7 +158,12 @@ def _answered(source: Path, goal: Goal) -> Iterator[GoldenCase]:
 def _report(made: Build, options: QuantizeOptions) -> Report:
     report = Report.from_json(made.details["quantization"])
     settings = {key: value for key, value in report.settings.items() if key not in _ELSEWHERE}
-    return replace(report, mode=options.mode, settings={**settings, "activations": options.activations})
+    others = {"fp16": "float16", "fp32": "float32"}[options.activations]
+    layers = tuple(
+        replace(each, precision=others) if each.precision == "float32" else each for each in report.layers
+    )
+    settings["activations"] = options.activations
+    return replace(report, mode=options.mode, layers=layers, settings=settings)
 
 
 #: settings of recipes for other runtimes
