@@ -7,7 +7,6 @@ class TestTensorRT(TargetContract):
     target = "tensorrt"
     quirks = Quirks(
         tests={
-            "transforms_pass_the_gate": "TensorRT has no dynamic quantization: ranges come from real inputs, which "
-            "specimens have none of"
+            "transforms_pass_the_gate": "it quantizes with ranges from real inputs, which specimens have none of"
         }
     )

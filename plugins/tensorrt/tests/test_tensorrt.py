@@ -132,6 +132,41 @@ def test_a_file_is_a_source_too(artifact, tmp_path):
     assert made.details["precisions"] == artifact.details["precisions"]
 
 
+def test_options_of_the_builder(export_net):
+    made = export_net(**{"weight-streaming": "true", "optimization-level": "1"})
+    assert made.details["tensors"]["x"].startswith("input float32[-1,3,32,32]")
+    assert made.parity.verified in (True, "structure")
+
+
+def test_sizes_that_come_from_values(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = {
+        name: helper.make_tensor_value_info(name, dtype, shape)
+        for name, dtype, shape in (
+            ("x", TensorProto.FLOAT, [1, 1]),
+            ("shape", TensorProto.INT64, [2]),
+            ("y", TensorProto.FLOAT, ["rows", "columns"]),
+        )
+    }
+    nodes = [helper.make_node("Expand", ["x", "shape"], ["y"], name="expand")]
+    graph = helper.make_graph(nodes, "graph", [values["x"], values["shape"]], [values["y"]])
+    path = tmp_path / "expand.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    inputs = ["x:float32[1,1]", "shape:int64[2]=1..9"]
+    (made,) = modelexport.export(path, "tensorrt", tmp_path, inputs=inputs)
+    assert made.details["tensors"]["y"] == "output float32[-1,-1]"
+
+
+def test_float64_within_the_model_is_noted(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text("import torch\n\ndef net():\n    class Net(torch.nn.Module):\n        def forward(self, x):\n"
+                    "            return (x.double() * 2).float()\n\n    return Net()\n")  # fmt: skip
+    (made,) = modelexport.export(f"{path}:net", "tensorrt", tmp_path, inputs=["x:float32[2,4]"])
+    assert made.details["notes"][0] == "parts of the model are float64; TensorRT computes them in float32"
+
+
 def test_nothing_is_said_but_the_result(net, tmp_path, no_gpu):
     command = [Path(sys.executable).with_name("mx"), "export", net, "-t", "tensorrt", "-o", tmp_path, "--json"]
     done = subprocess.run([*map(str, command), "--input", INPUTS[0]], capture_output=True, text=True, check=True)

@@ -84,6 +84,7 @@ def engine(
         "sm": [flavours.gpus()[0] if name == flavours.CURRENT else name for name in asked.sms],
         "profiles": [profiles.text(each) for each in asked.profiles],
         "bounds": profiles.opened(inputs, asked.profiles),
+        **({"narrowed": ["float64"]} if "float64" in onnxfile.types(asked.model) else {}),
         "precisions": listing.precisions(rows),
         "build_seconds": round(seconds, 2),
         "bytes": path.stat().st_size,

@@ -128,8 +128,14 @@ def finish(
 
 
 def _notes(details: Mapping[str, Any]) -> list[str]:
-    notes = [f"{name} has no upper bound, engines have one: it is {b} (-k bound=…)" for name, b in
-             details["bounds"].items()]  # fmt: skip
+    bounds = details["bounds"].items()
+    notes = [f"{name} has no upper bound, engines have one: it is {most} (-k bound=…)" for name, most in bounds]
+    notes += [
+        f"parts of the model are {dtype}; TensorRT computes them in float32"
+        for dtype in details.get("narrowed", ())
+    ]
+    if not details["layers"]:
+        notes.append("the builder lists no layers: what the engine computes in was not checked")
     if lacks := _cannot_run(details["sm"]):
         proven = {True: "; the ONNX model that went in was verified", False: "; nor was the ONNX model verified"}
         notes.append(
