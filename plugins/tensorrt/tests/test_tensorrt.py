@@ -130,6 +130,10 @@ def test_a_file_is_a_source_too(artifact, tmp_path):
     (made,) = modelexport.export(artifact.path / export.ONNX, "tensorrt", tmp_path, inputs=INPUTS)
     assert made.details["onnx"] == {"precision": "float32", "verified": "it is the source itself"}
     assert made.details["precisions"] == artifact.details["precisions"]
+    chosen = {"precision": "fp16"}
+    (half,) = modelexport.export(artifact.path / export.ONNX, "tensorrt", tmp_path, inputs=INPUTS, options=chosen)
+    assert half.details["onnx"]["verified"] is True
+    assert layers.by_kind(layers.layers_of(half))["convolution"] == {"float16": 2}
 
 
 def test_options_of_the_builder(export_net):

@@ -101,9 +101,6 @@ class QuantizeOptions:
     explain: bool = option(True, "measure each layer's error for the report")
 
 
-_RTX = "pip install 'modelexport-tensorrt[rtx]'"
-
-
 @hookimpl
 def mx_target() -> Target:
     library = flavours.installed()[0].module
@@ -113,7 +110,11 @@ def mx_target() -> Target:
         consumes=("onnx",),
         options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
         needs={"export": (library, "onnx"), "quantize": (library, "onnx"), "run": (library,)},
-        install={"export": _RTX, "quantize": _RTX, "run": "pip install 'modelexport-tensorrt[run]'"},
+        install={
+            "export": "pip install 'modelexport-tensorrt[export]'",
+            "quantize": "pip install 'modelexport-tensorrt[quantize]'",
+            "run": "pip install 'modelexport-tensorrt[run]'",
+        },
         precisions={
             "fp16": {"export": {"precision": "fp16"}},
             "bf16": {"export": {"precision": "bf16"}},

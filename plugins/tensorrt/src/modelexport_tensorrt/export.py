@@ -6,12 +6,12 @@ of it, and by its numbers where a GPU is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import golden, options
+from modelexport import cases, golden, options
 from modelexport.errors import ArtifactError
 from modelexport.types import Artifact, Build, Source, TensorSpec
 from modelexport_onnx import modelfile
@@ -20,6 +20,7 @@ from . import ExportOptions, build, flavours, onnxfile, refusals
 
 if TYPE_CHECKING:
     from modelexport.golden import GoldenCase
+    from modelexport.types import Arrays
 
 #: the ONNX model that went in, float32 even where the engine isn't: later steps start from it
 SOURCE = "source"
@@ -41,7 +42,8 @@ _CONVERTED = ("fp16", "bf16", "int4")
 
 @dataclass(frozen=True)
 class Given:
-    """An ONNX model as it came: its file, tensors and precision, its golden cases, and what is proven of it."""
+    """An ONNX model as it came: its file, tensors and precision, what is proven of it, and what tells its answers:
+    golden data, or a `reference` to call."""
 
     path: Path
     inputs: tuple[TensorSpec, ...]
@@ -49,10 +51,13 @@ class Given:
     precision: str
     facts: Mapping[str, Any]
     golden: Path | None = None
+    reference: Callable[[Arrays], Arrays] | None = None
 
     def cases(self) -> Sequence[GoldenCase]:
-        """The reference's inputs and outputs, where they are known."""
-        return golden.load(self.golden).cases if self.golden is not None and self.golden.is_file() else ()
+        """The reference's inputs and outputs."""
+        if self.golden is not None and self.golden.is_file():
+            return golden.load(self.golden).cases
+        return golden.compute(self.reference, cases.generate(self.inputs)).cases if self.reference else ()
 
 
 def export(source: Artifact | Source, out: Path, options: ExportOptions) -> Build:
@@ -98,7 +103,8 @@ def read(source: Artifact | Source) -> Given:
     model = onnxfile.load_graph(source.path)
     precision = onnxfile.precision(model)
     facts = {"precision": precision, "verified": "it is the source itself"}
-    return Given(source.path, source.specs, onnxfile.outputs(model), precision, facts, source.golden)
+    outputs = onnxfile.outputs(model)
+    return Given(source.path, source.specs, outputs, precision, facts, source.golden, source.reference)
 
 
 def finish(
