@@ -213,6 +213,9 @@ def gpu(artifact, monkeypatch):
             played.engine = Engine(str(artifact.path / "source" / "model.onnx"), played.cuda)
             return played.engine
 
+        def get_plugin_registry(self):
+            return self.real.get_plugin_registry()
+
         def get_engine_validity(self, header):
             return self.real.get_engine_validity(header)
 
@@ -304,6 +307,13 @@ def test_a_gpu_that_the_engine_is_not_for(artifact, gpu, monkeypatch):
         session.open_artifact(artifact, RunOptions())
     with pytest.raises(OptionError, match="no GPU 1"):
         session.open_artifact(artifact, RunOptions(device=1))
+
+
+def test_libraries_of_kernels_are_loaded(artifact, gpu, tmp_path):
+    (tmp_path / "text.so").write_text("text")
+    with pytest.raises(OptionError, match=r"text\.so can't be loaded"):
+        session.open_artifact(artifact, RunOptions(plugins=(str(tmp_path / "text.so"),)))
+    assert gpu.cuda.memory == {}
 
 
 def test_a_damaged_engine_is_told_with_and_without_a_gpu(artifact, gpu, monkeypatch, tmp_path):

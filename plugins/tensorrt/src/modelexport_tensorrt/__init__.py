@@ -82,6 +82,7 @@ class RunOptions:
     runtime_cache: str | None = option(
         None, "file that keeps kernels compiled on this GPU between runs; TensorRT-RTX only"
     )
+    plugins: tuple[str, ...] = option((), "shared libraries with the kernels that the engine was built with")
 
 
 @dataclass(frozen=True)

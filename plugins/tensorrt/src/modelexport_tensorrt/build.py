@@ -114,7 +114,7 @@ def _plan(asked: Request, log: Log) -> Any:
     trt = asked.flavour.load()
     said = logger(trt, log)
     builder: rtx.Builder = trt.Builder(said)
-    _load_plugins(builder, asked.options.plugins)
+    load_plugins(builder, asked.options.plugins)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser: rtx.OnnxParser = trt.OnnxParser(network, said)
     parsed = parser.parse_from_file(str(asked.onnx))
@@ -145,9 +145,10 @@ def logger(trt: Any, log: Log) -> Any:
     return Logger()
 
 
-def _load_plugins(builder: rtx.Builder, libraries: Sequence[str]) -> None:
+def load_plugins(owner: rtx.Builder | rtx.Runtime, libraries: Sequence[str]) -> None:
+    """Make kernels of shared libraries known to a builder or runtime. Raises OptionError for one that has none."""
     for path in libraries:
-        if builder.get_plugin_registry().load_library(str(Path(path).resolve())) is None:
+        if owner.get_plugin_registry().load_library(str(Path(path).resolve())) is None:
             raise OptionError(
                 f"plugins={path} can't be loaded", "is it a TensorRT plugin library for this machine?"
             )

@@ -112,7 +112,7 @@ class Engine:
         self._buffers = {spec.name: Buffer(self._device) for spec in (*artifact.inputs, *artifact.outputs)}
         for buffer in self._buffers.values():
             stack.callback(buffer.free)
-        self._engine = self._deserialize(artifact.entry_path)
+        self._engine = self._deserialize(artifact.entry_path, options.plugins)
         for name in ("_runtime", "_engine", "_context"):  # in reverse: each before what it stands on
             stack.callback(self.__dict__.pop, name, None)
         self._context = self._make_context(flavour, options, stack)
@@ -125,8 +125,9 @@ class Engine:
 
     # ----------------------------------------------------------------------------------- loading
 
-    def _deserialize(self, path: Path) -> rtx.ICudaEngine:
+    def _deserialize(self, path: Path, plugins: Sequence[str]) -> rtx.ICudaEngine:
         self._runtime: rtx.Runtime = self._trt.Runtime(build.logger(self._trt, self._log))
+        build.load_plugins(self._runtime, plugins)
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             raise self._failure("load the engine")
