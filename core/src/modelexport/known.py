@@ -22,7 +22,7 @@ TARGETS: dict[str, tuple[str, str]] = {
         "pip install 'modelexport-executorch[export]'",
     ),
     "tensorrt": (
-        "TensorRT engines for NVIDIA GPUs, built ahead of time",
+        "TensorRT engines for NVIDIA GPUs",
         "pip install 'modelexport-tensorrt[export]'",
     ),
     "tensorrt-llm": (
