@@ -65,10 +65,23 @@ def test_a_precision_may_be_an_option_of_the_export(smithy, nets, tmp_path):
     assert made.lineage[-1].options["stamp"] == "gold"
 
 
+def test_a_chain_by_way_of_another_format_is_reused(smithy, nets, tmp_path, mx):
+    def again(*more):
+        given = ["--input", INPUTS[0], "--input", INPUTS[1], "--precision", "int4", "-o", tmp_path, *more]
+        return mx("export", nets("two", "two"), "-t", "stamper", *given).out
+
+    assert "reused" not in again()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["two.int4.stamper", "two.stamper"]
+    assert again().count("reused") == 2
+    other = again("-k", "stamp=gold")
+    assert "two.int4.stamper" in other
+    assert "reused" not in other
+
+
 def test_targets_says_what_this_machine_lacks(smithy, mx):
     rows = {row["name"]: row for row in mx("targets", "--json").json["targets"]}
     assert rows["stamper"]["status"] == "ahead of time"
-    assert rows["stamper"]["verbs"] == "export"
+    assert rows["stamper"]["verbs"] == "export, quantize"
     assert "builds ahead of time; cannot run here: no anvil" in rows["stamper"]["note"]
     assert rows["writer"]["status"] == "ready"
     assert "no anvil" in mx("targets").out

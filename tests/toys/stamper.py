@@ -7,6 +7,7 @@ from typing import Literal
 from modelexport import hookimpl
 from modelexport.errors import CannotRunHere
 from modelexport.options import option
+from modelexport.quantization import Report
 from modelexport.target import Target
 from modelexport.types import Build
 
@@ -25,13 +26,13 @@ def mx_target():
         summary="a toy compiler",
         consumes=("writer",),
         options={"export": Options},
-        precisions={"int8": {"export": {"stamp": "gold"}}},
+        precisions={"int8": {"export": {"stamp": "gold"}}, "int4": {"quantize": {}}},
     )
 
 
 @hookimpl
 def mx_machine():
-    return {"run": "no anvil", "quantize": "it has none"}
+    return {"run": "no anvil", "optimize": "it can't anywhere"}
 
 
 @hookimpl
@@ -41,6 +42,12 @@ def mx_export(source, out, options):
     layers += [{"name": f"polish.{i}", "kind": "rub", "precision": "int8"} for i in range(3)]
     precision = "int8" if options.stamp == "gold" else source.precision
     return Build("stamped.bin", (), precision, {"layers": layers, "verified before": source.parity.verified})
+
+
+@hookimpl
+def mx_quantize(artifact, out):
+    shutil.copyfile(artifact.entry_path, out / "stamped.bin")
+    return Build("stamped.bin", precision="int4", details={"quantization": Report("copy", {}, ()).to_json()})
 
 
 @hookimpl

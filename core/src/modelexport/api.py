@@ -169,12 +169,12 @@ class _Chain:
         return made
 
     def _export(self, job: pipeline.Prepared) -> Artifact:
-        target, final, checks = self.formats[-1], self.places["export"], self._checks("export")
+        final, checks = self.places["export"], self._checks("export")
+        chosen = {name: of_verb["export"] for name, of_verb in self.options.items()}
         if len(self.places) > 1:
-            found = steps.exported(job, self.formats, final, self.options[target]["export"], checks.tolerance)
+            found = steps.exported(job, self.formats, final, chosen, checks.tolerance)
             if found is not None and snippets.complete(found, self.snippets):
                 return _reused(found, self.progress)
-        chosen = {name: of_verb["export"] for name, of_verb in self.options.items()}
         return pipeline.make(job, self.formats, final, chosen, checks, self.snippets)
 
     def _checks(self, verb: str) -> pipeline.Gate:

@@ -168,21 +168,26 @@ def make(
                 if name != formats[-1]:
                     continue
             if name == formats[-1]:
-                current = _export_one(job, name, current, final, chosen.get(name), checks, languages)
+                current = _export_one(job, name, current, final, chosen, checks, languages)
                 job.made.setdefault(name, current)
             else:
-                current = job.made.get(name) or _between(job, name, current, final, chosen.get(name), checks)
+                current = job.made.get(name) or _between(job, name, current, final, chosen, checks)
     assert isinstance(current, Artifact)
     return current
 
 
 def _between(
-    job: Prepared, name: str, given: Source | Captured | Artifact, final: Path, options: Any, checks: Gate
+    job: Prepared,
+    name: str,
+    given: Source | Captured | Artifact,
+    final: Path,
+    chosen: Mapping[str, Any],
+    checks: Gate,
 ) -> Artifact:
     """An artifact that is a step to `final`; one that fails the gate is left beside it, for inspection."""
     job.workshop = job.workshop or staging.workshop(final)
     failed = staging.failed_place(final.with_name(f"{final.name}.{name}"))
-    made = _export_one(job, name, given, job.workshop / f"{final.stem}.{name}", options, checks, failed=failed)
+    made = _export_one(job, name, given, job.workshop / f"{final.stem}.{name}", chosen, checks, failed=failed)
     job.made[name] = made
     return made
 
@@ -219,14 +224,13 @@ def _export_one(
     name: str,
     given: Source | Captured | Artifact,
     final: Path,
-    options: Any,
+    chosen: Mapping[str, Any],
     checks: Gate,
     languages: Sequence[str] = (),
     failed: Path | None = None,
 ) -> Artifact:
     plugin = plugins.require(name, "export")
-    if options is None:
-        options = plugin.target.options.get("export", opts.NoOptions)()
+    options = export_options(plugin, chosen)
     checks.progress(f"convert to {name}")
     if plugin.target.mutates:
         given = copy.deepcopy(given)
@@ -241,6 +245,13 @@ def _export_one(
         )  # fmt: skip
         snippets.write(artifact, languages)
         return finish(artifact, final, _answers(job, build), checks, failed=failed)
+
+
+def export_options(plugin: plugins.Plugin, chosen: Mapping[str, Any]) -> Any:
+    """The plugin's options among those chosen for each target, or its default ones."""
+    default = plugin.target.options.get("export", opts.NoOptions)
+    found = chosen.get(plugin.target.name)
+    return default() if found is None else found
 
 
 def _answers(job: Prepared, build: Build) -> golden.Golden:

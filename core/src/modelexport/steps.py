@@ -89,36 +89,50 @@ def finished(
     `before` is the lineage of what it would be made from, `source` the record of that.
     """
     found = _artifact(place)
-    if found is None or not found.lineage or isinstance(plugin.entry.point, FilePoint):
-        return None  # a plugin in a file has no version to go by
+    if found is None or len(found.lineage) != len(before) + 1:
+        return None
     *earlier, last = found.lineage
-    wanted = Step(verb, plugin.target.name, chosen(options), last.tools, _contents(source))
     same = (
         _plain(earlier) == _plain(before)
-        and _plain(Step(last.verb, last.target, last.options, last.tools, _contents(last.source)))
-        == _plain(wanted)
-        and {**plugins.versions(list(last.tools)), **own_tools(plugin)} == dict(last.tools)
+        and _as_now(last, verb, plugin, options, source)
         and _known(source)
         and parity.gated_alike(found, tolerance)
     )
     return found if same else None
 
 
+def _as_now(step: Step, verb: str, plugin: plugins.Plugin, options: Any, source: Mapping[str, Any]) -> bool:
+    """Whether calling `plugin` for `verb` on `source` now would be the same step."""
+    if isinstance(plugin.entry.point, FilePoint):
+        return False  # a plugin in a file has no version to go by
+    wanted = Step(verb, plugin.target.name, chosen(options), step.tools, _contents(source))
+    done = Step(step.verb, step.target, step.options, step.tools, _contents(step.source))
+    now = {**plugins.versions(list(step.tools)), **own_tools(plugin)}
+    return bool(_plain(done) == _plain(wanted)) and now == dict(step.tools)
+
+
 def exported(
-    job: Prepared, formats: Sequence[str], final: Path, options: Any, tolerance: Mapping[str, float]
+    job: Prepared, formats: Sequence[str], final: Path, options: Mapping[str, Any], tolerance: Mapping[str, float]
 ) -> Artifact | None:
-    """The artifact at `final`, if exporting the model again would make the same one; else None.
-
-    One that was made by way of another target's artifact is not reused: the options that this one would be made
-    with are not at hand here.
+    """The artifact at `final`, if exporting the model again, by way of `formats`, would make the same one; else
+    None. `options` are those of each format's export, where they are not the default ones.
     """
-    from .pipeline import GOLDEN_BYTES
+    from .pipeline import GOLDEN_BYTES, export_options
 
-    if any(name != plan.CAPTURED for name in formats[:-1]):
+    steps = [plugins.target(name) for name in formats if name != plan.CAPTURED or name == formats[-1]]
+    found = _artifact(final)
+    own = job.source.lineage
+    if found is None or _plain(found.lineage[: len(own)]) != _plain(own):
         return None
-    plugin = plugins.target(formats[-1])
-    found = finished(final, job.source.lineage, "export", plugin, options, job.origin, tolerance)
-    if found is None or (found.inputs, found.outputs) != (job.described.specs, job.outputs):
+    made = found.lineage[len(own) :]
+    if len(made) != len(steps) or not all(
+        _as_now(step, "export", plugin, export_options(plugin, options), job.origin)
+        for step, plugin in zip(made, steps, strict=True)
+    ):
+        return None
+    if not _known(job.origin) or not parity.gated_alike(found, tolerance):
+        return None
+    if (found.inputs, found.outputs) != (job.described.specs, job.outputs):
         return None
     carried = {entry.path: entry.sha256 for entry in found.files if entry.path.startswith("processing/")}
     same = (
