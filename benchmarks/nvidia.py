@@ -115,6 +115,7 @@ def _beside_bare(name: str, made: Artifact) -> Figures:
         bare.append(float(done.stdout.split()[0]))
         mx("export", onnx, "-t", "tensorrt", "-k", f"sm={','.join(made.details['sm'])}",
            "-k", f"profile={made.details['profiles'][0]}", "-k", "keep-onnx=false", "--no-verify",
+           *(part for spec in made.inputs for part in ("--input", str(spec))),
            "-o", WORK, "--name", f"{name}.again")  # fmt: skip
         own.append(float(modelexport.load(WORK / f"{name}.again.tensorrt").details["build_seconds"]))
     yield Figure(f"{name}: bytes, beside the library's", made.details["bytes"] / int(done.stdout.split()[1]))
