@@ -23,7 +23,8 @@ class TestContract(TargetContract):
 
 @dataclass(frozen=True)
 class Result:
-    """Outcomes of one target's kit: test → "ok", "quirk: REASON", "skipped: REASON" or "failed: ERROR"."""
+    """Outcomes of one target's kit: test → "ok", "structure" (nothing here could run it), "quirk: REASON",
+    "skipped: REASON" or "failed: ERROR"."""
 
     target: str
     distribution: str
@@ -77,7 +78,7 @@ def outcome_of(report: Any) -> str:
     if hasattr(report, "wasxfail"):
         return f"quirk: {report.wasxfail.removeprefix('reason: ')}"
     if report.outcome == "passed":
-        return "ok"
+        return "structure" if dict(report.user_properties).get("verified") == "structure" else "ok"
     if report.outcome == "skipped":
         return f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
     crash = getattr(report.longrepr, "reprcrash", None)
