@@ -168,8 +168,9 @@ def parity(artifact: Artifact) -> None:
             click.echo(f"  budget: {atol:g} + {rtol:g}·|r| + {noise:g}·max|r|, cosine ≥ {cosine:g}{exact}")
     if found.cases:
         click.echo(f"  {len(found.cases)} cases, each called twice: {', '.join(found.cases)}")
-    for case, why in found.skipped.items():
-        click.echo(f"  left out {case!r}: {why}")
+    for reason in dict.fromkeys(found.skipped.values()):
+        names = ", ".join(repr(case) for case, why in found.skipped.items() if why == reason)
+        click.echo(f"  left out {names}: {reason}")
     if found.reason:
         click.echo(f"  {found.reason}")
 
