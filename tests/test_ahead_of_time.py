@@ -102,10 +102,11 @@ def test_a_hook_that_fails_is_a_broken_plugin(install_toys, mx, monkeypatch):
 
 def test_inspect_shows_the_layers(smithy, nets, tmp_path, mx):
     (made,) = modelexport.export(nets("two", "two"), "stamper", tmp_path, inputs=INPUTS, verify=False)
-    assert by_kind(layers_of(made)) == {"rub": {"int8": 3}, "blow": {"float32": 1}}
+    assert by_kind(layers_of(made)) == {"rub": {"int8": 3}, "blow": {"float32": 1}, "pause": {"": 1}}
     shown = mx("inspect", made.path).out
     assert "polish.2" in shown
     assert "add + mul" in shown
+    assert "computes nothing: 1 pause" in shown
     drawn = tmp_path / "layers.svg"
     assert mx("inspect", made.path, "--plot", drawn).code == 0
     text = drawn.read_text()

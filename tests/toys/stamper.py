@@ -39,6 +39,7 @@ def mx_machine():
 def mx_export(source, out, options):
     shutil.copyfile(source.entry_path, out / "stamped.bin")
     layers = [{"name": "hammer", "kind": "blow", "precision": "float32", "source": "add + mul"}]
+    layers += [{"name": "rest", "kind": "pause", "precision": "", "source": ""}]
     layers += [{"name": f"polish.{i}", "kind": "rub", "precision": "int8"} for i in range(3)]
     precision = "int8" if options.stamp == "gold" else source.precision
     return Build("stamped.bin", (), precision, {"layers": layers, "verified before": source.parity.verified})

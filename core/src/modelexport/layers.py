@@ -16,8 +16,8 @@ from .types import Artifact
 class Layer:
     """One step of the compiled model: a kernel, or several that run as one.
 
-    `kind` is what it does (convolution, matrix product, pointwise…), `precision` the dtype it computes in, and
-    `source` names the model's own operators that went into it.
+    `kind` is what it does (convolution, matrix product, pointwise…), `precision` the dtype it computes in, empty
+    where it computes nothing (it waits, or reckons sizes), and `source` names the model's own operators in it.
     """
 
     name: str

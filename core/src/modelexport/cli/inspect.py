@@ -65,7 +65,7 @@ def _draw(found: Artifact, plot: Path) -> None:
     from ..layers import by_kind, layers_of
 
     charts.check(plot)
-    if not (rows := layers_of(found)):
+    if not (rows := [layer for layer in layers_of(found) if layer.precision]):
         raise click.UsageError(
             f"{found.path} lists no layers: --plot goes with --quantization, or a compiled model"
         )

@@ -169,8 +169,8 @@ def parity(artifact: Artifact) -> None:
     if found.cases:
         click.echo(f"  {len(found.cases)} cases, each called twice: {', '.join(found.cases)}")
     for reason in dict.fromkeys(found.skipped.values()):
-        names = ", ".join(repr(case) for case, why in found.skipped.items() if why == reason)
-        click.echo(f"  left out {names}: {reason}")
+        left = ", ".join(repr(case) for case, why in found.skipped.items() if why == reason)
+        click.echo(f"  left out {left}: {reason}")
     if found.reason:
         click.echo(f"  {found.reason}")
 
@@ -183,20 +183,27 @@ def notes(artifact: Artifact) -> None:
 
 def compiled(artifact: Artifact) -> None:
     """The layers of a compiled model, and how many there are of each kind and precision."""
+    from collections import Counter
+
     from ..charts import shortened
     from ..layers import by_kind, layers_of
 
-    if not (rows := layers_of(artifact)):
+    rows = layers_of(artifact)
+    computing = [row for row in rows if row.precision]
+    if not computing:
         return
     table(
         ["layer", "kind", "precision", "from"],
-        [[shortened(row.name), row.kind, row.precision, shortened(row.source)] for row in rows],
+        [[shortened(row.name), row.kind, row.precision, shortened(row.source)] for row in computing],
         width=200,
     )
-    precisions = sorted({row.precision for row in rows})
-    counts = [[kind, *(str(of[p] or "–") for p in precisions)] for kind, of in by_kind(rows).items()]
-    total = ["all", *(str(sum(row.precision == p for row in rows)) for p in precisions)]
+    precisions = sorted({row.precision for row in computing})
+    counts = [[kind, *(str(of[p] or "–") for p in precisions)] for kind, of in by_kind(computing).items()]
+    total = ["all", *(str(sum(row.precision == p for row in computing)) for p in precisions)]
     table(["kind", *precisions], [*counts, total])
+    if others := Counter(row.kind for row in rows if not row.precision):
+        counted = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+        click.echo(f"  besides, what computes nothing: {counted}")
 
 
 def score(report: Report) -> None:
