@@ -30,7 +30,7 @@ demo: setup
 # one thread a process: the models are small, and two test processes with two spinning threads each get in
 # each other's way
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -p docs.support
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -p docs.support
 
 test-fast: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow'

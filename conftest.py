@@ -1,4 +1,7 @@
-"""With MX_REQUIRE=all, a test that skips for what is missing fails: a green run can't come from skipping."""
+"""With MX_REQUIRE=all, a test that skips for what is missing fails: a green run can't come from skipping.
+
+Files that take minutes come first: of two processes, none is left alone with one of them at the end.
+"""
 
 import os
 
@@ -6,6 +9,13 @@ import pytest
 
 #: reasons that are no lack: a verb that a target does not have, a machine that has more than the test is about
 FINE = ("the target does not", "this machine has")
+
+#: the slowest first
+LONG = ("test_docs.py", "test_coverage.py", "test_devices.py", "test_real_quantize.py", "test_coreml.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def _refuse(report):

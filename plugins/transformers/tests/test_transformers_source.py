@@ -131,7 +131,7 @@ def test_sentence_embedding_is_the_reference_formula(sentences: Source) -> None:
 
 
 def test_minilm_inputs_and_processing(sentences: Source) -> None:
-    shape = (Dim("batch"), Dim("sequence", 1, 256))
+    shape = (Dim("batch"), Dim("sequence", 1, 512))
     assert sentences.specs == (
         TensorSpec("input_ids", "int64", shape, (0, 30521)),
         TensorSpec("attention_mask", "int64", shape, "mask"),
