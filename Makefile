@@ -70,7 +70,7 @@ $(OPTIMUM): benchmarks/peers/optimum.txt
 	$(@D)/bin/python -m pip install -q -r benchmarks/peers/optimum.txt
 	touch $@
 
-# engines for NVIDIA GPUs, built without one, in a quarter of an hour
+# engines for NVIDIA GPUs, built without one, in ten minutes
 bench-nvidia: setup
 	$(BIN)/python benchmarks/nvidia.py --json build/peers/nvidia.json
 

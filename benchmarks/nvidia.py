@@ -2,8 +2,7 @@
 
 `engines` exports real models in every precision; the builder's seconds stand beside those of the library's own
 calls on the same ONNX model, profiles and GPUs, each in a fresh process, in turns. Accuracy is that of the ONNX
-model that went in, as ONNX Runtime computes it: no engine is run. `checkpoints` writes a language model for
-TensorRT-LLM in every format. `benchmarks/nvidia.py engines` runs one section.
+model that went in, as ONNX Runtime computes it: no engine is run.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ INPUTS = ["x:float32[batch=1..8,4]", "ids:int64[batch=1..8,seq=1..6]=0..9"]
 
 @pytest.fixture
 def smithy(install_toys):
-    return install_toys("writer", "stamper", "tracer")
+    return install_toys("writer", "stamper")
 
 
 def test_a_chain_leaves_only_what_was_asked_for(smithy, nets, tmp_path):
