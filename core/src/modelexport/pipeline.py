@@ -53,14 +53,11 @@ class Prepared:
         return self.described.source
 
     def release(self) -> None:
-        """Remove what was made on the way to other formats."""
+        """Remove what was made on the way to other formats, and forget artifacts: their owner may remove them."""
+        self.made = {name: each for name, each in self.made.items() if not isinstance(each, Artifact)}
         if self.workshop is not None:
-            self.made = {name: each for name, each in self.made.items() if not self._in_workshop(each)}
             staging.discard(self.workshop)
             self.workshop = None
-
-    def _in_workshop(self, made: Captured | Artifact) -> bool:
-        return isinstance(made, Artifact) and made.path.parent == self.workshop
 
 
 @dataclass(frozen=True)

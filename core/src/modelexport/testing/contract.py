@@ -129,20 +129,23 @@ class TargetContract:
     @classmethod
     def made(
         cls, plugin: Plugin, gate: Callable[[], worker.Child], tmp_path_factory: pytest.TempPathFactory
-    ) -> Callable[[str], Artifact]:
-        """Export a specimen, once a class; raises what the export raises."""
+    ) -> Iterator[Callable[[str], Artifact]]:
+        """Export a specimen, once a class; raises what the export raises. Only its capture outlives the class."""
         folder = tmp_path_factory.mktemp(cls.target)
         done: dict[str, Artifact] = {}
+        jobs: dict[str, pipeline.Prepared] = {}
 
         def make(name: str) -> Artifact:
             if name not in done:
-                job = prepared(name)
+                job = jobs[name] = prepared(name)
                 checks = pipeline.Gate(tolerance=cls.quirks.tolerance, child=gate())
                 formats = pipeline.chain(cls.target, job.source.format)
                 done[name] = pipeline.make(job, formats, folder / f"{name}.{cls.target}", {}, checks)
             return done[name]
 
-        return make
+        yield make
+        for job in jobs.values():
+            job.release()
 
     # ----------------------------------------------------------------------------------- describing
 
