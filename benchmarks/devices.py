@@ -15,7 +15,7 @@ from pathlib import Path
 import images
 import modelexport
 import numpy as np
-from modelexport.quantization import Report, report_of
+from modelexport.contract import QuantizationReport
 from quantize import latency, minilm_source, size_ratio
 from sections import ROOT, Figure, Figures, Sections, mx, run
 
@@ -44,7 +44,7 @@ def calibration() -> Path:
     return path
 
 
-def quantized(plain: Path, kind: str, *arguments: str | Path) -> tuple[Path, Report]:
+def quantized(plain: Path, kind: str, *arguments: str | Path) -> tuple[Path, QuantizationReport]:
     """A copy that is judged on every test image; also where it failed its gate, which the figures then show."""
     path = plain.with_name(f"{plain.stem}.{kind}{plain.suffix}")
     done = mx("quantize", plain, "-o", path, *arguments, "--evaluate", SCORE, may_fail=True)
@@ -52,16 +52,18 @@ def quantized(plain: Path, kind: str, *arguments: str | Path) -> tuple[Path, Rep
     if done.code and not failed.is_dir():
         raise SystemExit(done.text)
     found = failed if done.code else path
-    return found, report_of(modelexport.load(found))
+    return found, modelexport.load(found).quantization_report()
 
 
-def beside(plain: Path, path: Path, report: Report, what: str, smaller: float, lost: float) -> Iterator[Figure]:
+def beside(
+    plain: Path, path: Path, report: QuantizationReport, what: str, smaller: float, lost: float
+) -> Iterator[Figure]:
     """Size and accuracy of a copy, and the limits that they should keep."""
     yield Figure(f"{what}: gate", "passed" if modelexport.load(path).parity.verified else "FAILED")
     yield Figure(f"{what}: size", size_ratio(path, plain), at_most=smaller)
-    yield Figure(f"{what}: top-1, before", report.score["baseline"])
-    yield Figure(f"{what}: top-1, after", report.score["score"])
-    yield Figure(f"{what}: top-1, lost", report.score["drop"], at_most=lost)
+    yield Figure(f"{what}: top-1, before", report.score.baseline)
+    yield Figure(f"{what}: top-1, after", report.score.score)
+    yield Figure(f"{what}: top-1, lost", report.score.drop, at_most=lost)
 
 
 # --------------------------------------------------------------------------------------- one command for all
@@ -92,7 +94,7 @@ def together() -> Figures:
         made = {target: modelexport.load(WORK / f"{name}.{target}") for target in TARGETS}
         for target, artifact in made.items():
             yield Figure(f"{name} {target}: MB", artifact.size / 1e6)
-            worst = max(row["max_abs"] for row in artifact.parity.outputs)
+            worst = max(row.max_abs for row in artifact.parity.outputs)
             yield Figure(f"{name} {target}: max abs", f"{worst:.1e}")
             if found := artifact.details.get("delegated"):
                 yield Figure(f"{name} {target}: delegated", f"{found['operators']} of {found['of']} operators")

@@ -16,9 +16,7 @@ from statistics import median
 import images
 import modelexport
 import texts
-from modelexport.layers import layers_of
-from modelexport.quantization import report_of
-from modelexport.types import Artifact
+from modelexport.contract import Artifact
 from quantize import SENTENCES, minilm_source
 from sections import ROOT, Figure, Figures, Sections, mx, run
 
@@ -65,7 +63,7 @@ def engines() -> Figures:
             what = f"{name} {precision}"
             yield Figure(f"{what}: MB", made.size / 1e6)
             yield Figure(f"{what}: seconds of the builder", made.details["build_seconds"])
-            counts = Counter(layer.precision or "–" for layer in layers_of(made))
+            counts = Counter(layer.precision or "–" for layer in made.layers)
             yield Figure(f"{what}: layers", ", ".join(f"{count} {kind}" for kind, count in counts.most_common()))
             yield Figure(f"{what}: the ONNX model", _proof(made))
         yield from _beside_bare(name, modelexport.load(WORK / f"{name}.tensorrt"))
@@ -96,7 +94,7 @@ def _proof(made: Artifact) -> str:
     facts = made.details["onnx"]
     worst = facts.get("worst", {})
     shown = f"verified: {facts.get('verified')}, cosine {worst['cosine']:.6f}" if worst else f"{facts}"
-    if "quantization" in made.details and (score := report_of(made).score):
+    if "quantization" in made.details and (score := made.quantization_report().score):
         shown += f", {score['metric']} {score['score']:.4f} on {score['samples']} {score['data']}"
     return shown
 

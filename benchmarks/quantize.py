@@ -21,9 +21,10 @@ import images
 import modelexport
 import numpy as np
 import texts
-from modelexport import preprocess
-from modelexport.bench import benchmark
-from modelexport.quantization import Report, report_of
+from modelexport.bench.report import benchmark
+from modelexport.contract import QuantizationReport
+from modelexport.data.images import image_inputs
+from modelexport.data.texts import text_inputs
 from sections import ROOT, Done, Figure, Figures, Sections, mx, run
 
 WORK = ROOT / "build" / "peers" / "quantize"
@@ -74,7 +75,7 @@ def cosines(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     return products
 
 
-def left_out(report: Report) -> Figures:
+def left_out(report: QuantizationReport) -> Figures:
     """The layers at higher precision: how many of each kind, which, and what each costs in time and in bytes."""
     tried = [trial for trial in report.trials if not trial.simulated]
     left = set(next((t.left for t in reversed(tried) if t.verdict), tried[-1].left))
@@ -91,10 +92,10 @@ def left_out(report: Report) -> Figures:
         yield Figure("warning", warning)
 
 
-def score(report: Report) -> Figures:
+def score(report: QuantizationReport) -> Figures:
     if report.score:
         own = report.score
-        yield Figure(f"drop of {own['metric']} on {own['data']}", own["drop"], at_most=own.get("max_drop"))
+        yield Figure(f"drop of {own.metric} on {own['data']}", own["drop"], at_most=own.get("max_drop"))
 
 
 # --------------------------------------------------------------------------------------- sentences
@@ -123,7 +124,7 @@ def embed(path: Path, passages: Sequence[str], batch: int = BATCH) -> np.ndarray
     with modelexport.run(path, options={"threads": THREADS}) as session:
         for start in range(0, len(order), batch):
             part = order[start : start + batch]
-            inputs = preprocess.text_inputs(artifact, [passages[index] for index in part])
+            inputs = text_inputs(artifact, [passages[index] for index in part])
             rows |= zip(part, session(inputs)["sentence_embedding"], strict=True)
     return np.stack([rows[index] for index in range(len(passages))])
 
@@ -198,7 +199,7 @@ def minilm() -> Figures:
     yield Figure("float32: WordSim-353 Spearman", base.correlations["wordsim353"])
     yield Figure("float32: 20 Newsgroups accuracy", base.accuracy)
     for name, path in {"int8, calibrated": int8, "int8, no data": bare}.items():
-        judged, report = Judged.of(path), report_of(modelexport.load(path))
+        judged, report = Judged.of(path), modelexport.load(path).quantization_report()
         alike = {"one at a time": judged.alone, f"in batches of {BATCH}": judged.batched}
         left = max((len(t.left) for t in report.trials if not t.simulated and t.verdict), default=0)
         yield Figure(f"{name}: recipe", f"{report.mode}, {left} of {len(report.layers)} layers in blocks")
@@ -231,7 +232,7 @@ def static_repair() -> Figures:
             plain, kind, "--mode", "static", "--calibration", data, *limits, may_fail=budget is None
         )
         name = f"max-drop {budget}" if budget else "as it comes"
-        alike, report = cosines(embed(path, sentences), base), report_of(modelexport.load(path))
+        alike, report = cosines(embed(path, sentences), base), modelexport.load(path).quantization_report()
         yield Figure(f"{name}: exit code", str(done.code))
         yield Figure(f"{name}: cosine of {SENTENCES} sentences, min", float(alike.min()))
         yield Figure(f"{name}: … mean", float(alike.mean()))
@@ -266,7 +267,7 @@ def optimize() -> Figures:
 def crop_inputs(path: Path, n: int = 200) -> Mapping[str, np.ndarray]:
     """Crops that calibration does not see, through the artifact's own preprocessing; and the 15 photographs."""
     artifact, pictures = modelexport.load(path), [*images.photographs(), *images.crops(n, seed=9)]
-    parts = [preprocess.image_inputs(artifact, pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
+    parts = [image_inputs(artifact, pictures[i : i + BATCH]) for i in range(0, len(pictures), BATCH)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -304,11 +305,11 @@ def cnn() -> Figures:
     plain = exported("fashion", f"{IMAGES}:fashion_net")
     data = ["--calibration", fashion_calibration(), "--samples", "200", "--mode", "static"]
     path, _ = quantized(plain, "static", *data, "--evaluate", f"{IMAGES}:fashion_accuracy")
-    report = report_of(modelexport.load(path))
+    report = modelexport.load(path).quantization_report()
     yield Figure("FashionNet: size", size_ratio(path, plain), at_most=0.30)
-    yield Figure("FashionNet: top-1 on 10,000 labelled images, float32", report.score["baseline"])
-    yield Figure("FashionNet: … int8", report.score["score"])
-    yield Figure("FashionNet: … lost", report.score["drop"], at_most=0.005)
+    yield Figure("FashionNet: top-1 on 10,000 labelled images, float32", report.score.baseline)
+    yield Figure("FashionNet: … int8", report.score.score)
+    yield Figure("FashionNet: … lost", report.score.drop, at_most=0.005)
     for batch, limit in ((8, 0.45), (1, None)):
         (ratio,) = latency([path], plain, batch=batch)
         yield Figure(f"FashionNet: p50 at batch {batch} / float", ratio, limit)
@@ -321,7 +322,7 @@ def efficientnet() -> Figures:
     inputs = crop_inputs(plain)
     for kind, budget in {"static": [], "static005": ["--max-drop", "0.005"]}.items():
         path, _ = quantized(plain, kind, *data, *budget, may_fail=True)
-        report = report_of(modelexport.load(path))
+        report = modelexport.load(path).quantization_report()
         yield from (
             Figure(f"EfficientNet {' '.join(budget)}: {f.what}", f.value)
             for f in beside_float(path, plain, inputs)
@@ -358,13 +359,13 @@ def depthwise() -> Figures:
 def _repaired(name: str, plain: Path, arguments: Sequence[str | Path], budget: str, batch: int) -> Figures:
     """A quantization without and with a budget."""
     path, done = quantized(plain, "plain", *arguments, may_fail=True)
-    own = report_of(modelexport.load(path)).score
-    yield Figure(f"{name}: {own['metric']}, float32", own["baseline"])
-    yield Figure(f"{name}: {own['metric']}, plain static int8", own["score"])
+    own = modelexport.load(path).quantization_report().score
+    yield Figure(f"{name}: {own.metric}, float32", own.baseline)
+    yield Figure(f"{name}: {own.metric}, plain static int8", own.score)
     yield Figure(f"{name}: exit code", str(done.code))
     path, done = quantized(plain, "repaired", *arguments, "--max-drop", budget, may_fail=True)
-    report = report_of(modelexport.load(path))
-    yield Figure(f"{name}: {own['metric']}, repaired", report.score["score"])
+    report = modelexport.load(path).quantization_report()
+    yield Figure(f"{name}: {own.metric}, repaired", report.score.score)
     yield Figure(f"{name}: exit code", float(done.code), at_most=0.0)
     yield from score(report)
     yield from left_out(report)
@@ -396,10 +397,10 @@ def _auto(name: str, plain: Path, arguments: Sequence[str | Path]) -> Figures:
     if done.code:
         yield Figure(name, f"exit code {done.code}: {done.text}")
         return
-    report = report_of(modelexport.load(path))
+    report = modelexport.load(path).quantization_report()
     yield Figure(name, f"{report.mode}, size {size_ratio(path, plain):.3f}")
-    budget = 0.002 * abs(report.score["baseline"])
-    yield Figure(f"{name}: drop of {report.score['metric']}", report.score["drop"], at_most=budget)
+    budget = 0.002 * abs(report.score.baseline)
+    yield Figure(f"{name}: drop of {report.score['metric']}", report.score.drop, at_most=budget)
     (ratio,) = latency([path], plain)
     yield Figure(f"{name}: p50 / float", ratio, at_most=1.05)
 
@@ -423,8 +424,9 @@ def memory() -> Figures:
 def _peak(plain: Path, data: Path, calibrator: str, samples: int) -> int:
     """VmHWM of a fresh process of `mx quantize`, in bytes."""
     code = (
-        "import sys; from modelexport import bench, cli; code = cli._run(sys.argv[1:]); "
-        "print('peak', bench.peak_rss()); sys.exit(code)"
+        "import sys; from modelexport import cli; from modelexport.bench.runner import peak_rss; "
+        "code = cli._run(sys.argv[1:]); "
+        "print('peak', peak_rss()); sys.exit(code)"
     )
     arguments = ["--mode", "static", "-k", "explain=false", "-k", f"calibrator={calibrator}", "--no-verify"]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Write docs/reference/{cli,hooks,options,errors}.md from the code.
+"""Write docs/reference/{cli,hooks,toolkit,options,errors}.md from the code.
 
     python docs/generate.py            write the pages
     python docs/generate.py --check    exit with 1 and a diff where a page is not what the code says
@@ -16,9 +16,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import ModuleType
 
 import click
-from modelexport import cli, errors, hookspecs, options, plugins, types
+from modelexport import cli, contract, errors, toolkit
+from modelexport.contract import hooks, options
+from modelexport.plugins import manager
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -26,7 +29,11 @@ WIDTH = 100
 MADE = "<!-- Written by docs/generate.py: edit the code, then run `make docs`. -->\n"
 
 #: what hooks take and return, in the order in which the values flow
-VALUES = ["Target", "Source", "LoadOptions", "Captured", "Build", "Artifact", "Session", "TensorSpec", "Dim"]
+VALUES = [
+    "Target", "Verb", "Source", "LoadOptions", "Captured", "Build", "StandIn", "Artifact", "Step", "FileEntry",
+    "Parity", "Comparison", "Budget", "Session", "Calibration", "Goal", "QuantizationReport", "QuantizedLayer",
+    "Trial", "Score", "CompiledLayer", "TensorSpec", "Dim", "State", "Event",
+]  # fmt: skip
 
 
 def prose(docstring: str) -> str:
@@ -76,20 +83,20 @@ def cli_page() -> str:
 
 
 def hook_signature(name: str) -> str:
-    """The signature as it stands in hookspecs.py."""
-    tree = ast.parse(inspect.getsource(hookspecs))
+    """The signature as it stands in the module of the hooks."""
+    tree = ast.parse(inspect.getsource(hooks))
     node = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     return f"{name}({ast.unparse(node.args)}){returns}"
 
 
 def hook_names() -> list[str]:
-    """In the order of hookspecs.py."""
-    return [name for name in vars(hookspecs) if name.startswith("mx_")]
+    """In the order of the module."""
+    return [name for name in vars(hooks) if name.startswith("mx_")]
 
 
 def hooks_page() -> str:
-    parts = ["# Hooks\n", prose(hookspecs.__doc__ or "") + "\n"]
+    parts = ["# Hooks\n", prose(hooks.__doc__ or "") + "\n"]
     parts.append(
         "```python\nfrom modelexport import hookimpl\n\n\n@hookimpl\ndef mx_target(): ...\n```\n\n"
         "A hook's result is the first that is not `None`. An implementation may leave parameters out, and gives "
@@ -97,10 +104,47 @@ def hooks_page() -> str:
     )
     for name in hook_names():
         parts.append(
-            f"## {name}\n\n```python\n{hook_signature(name)}\n```\n\n{prose(getattr(hookspecs, name).__doc__)}\n"
+            f"## {name}\n\n```python\n{hook_signature(name)}\n```\n\n{prose(getattr(hooks, name).__doc__)}\n"
         )
-    parts.append("## Values\n\nIn `modelexport.types`; all are frozen dataclasses but `Session`.\n")
-    parts += [value(getattr(types, name)) for name in VALUES]
+    parts.append(
+        "## Values\n\nIn `modelexport.contract`; those that users of the Python API meet are in `modelexport` "
+        "too. All are frozen dataclasses, but for `Session` and the protocols `Calibration` and `State`.\n"
+    )
+    parts += [value(getattr(contract, name)) for name in VALUES]
+    parts.append("## Functions\n\nIn `modelexport.contract` as well; [the toolkit](toolkit.md) has more.\n")
+    parts += [function(name, getattr(contract, name)) for name in functions(contract)]
+    parts.append("## Types and constants\n\n" + ", ".join(f"`{name}`" for name in others(contract)) + "\n")
+    return "\n".join(parts)
+
+
+def functions(package: ModuleType) -> list[str]:
+    """The public functions of a package."""
+    return [name for name in package.__all__ if inspect.isfunction(getattr(package, name))]
+
+
+def others(package: ModuleType) -> list[str]:
+    """What a package makes public besides the values and functions that are described."""
+    return [name for name in package.__all__ if name not in (*VALUES, *functions(package))]
+
+
+def function(name: str, made: Callable[..., object]) -> str:
+    signature = str(inspect.signature(made)).replace("'", "")
+    return f"### {name}\n\n```python\n{name}{signature}\n```\n\n{prose(made.__doc__ or '')}\n"
+
+
+# --------------------------------------------------------------------------------------- toolkit
+
+
+def toolkit_page() -> str:
+    parts = ["# Toolkit\n", prose(toolkit.__doc__ or "") + "\n"]
+    for name in toolkit.__all__:
+        made = getattr(toolkit, name)
+        if inspect.isclass(made):
+            parts.append(value(made).replace("### ", "## ", 1))
+        elif inspect.isfunction(made):
+            parts.append(function(name, made).replace("### ", "## ", 1))
+        else:
+            parts.append(f"## {name}\n\n```python\n{name} = {made!r}\n```\n")
     return "\n".join(parts)
 
 
@@ -127,7 +171,7 @@ def value(kind: type) -> str:
 # --------------------------------------------------------------------------------------- options
 
 
-def targets() -> list[plugins.Plugin]:
+def targets() -> list[manager.Plugin]:
     """The targets of this repository; every one must be installed."""
     files = [ROOT / "core" / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
     names = [
@@ -138,7 +182,7 @@ def targets() -> list[plugins.Plugin]:
         )
         for line in section.splitlines()
     ]
-    return [plugins.target(name[0]) for name in names if name]
+    return [manager.target(name[0]) for name in names if name]
 
 
 def options_page() -> str:
@@ -151,7 +195,7 @@ def options_page() -> str:
     for plugin in sorted(targets(), key=lambda plugin: plugin.target.name):
         parts.append(f"## {plugin.target.name}\n\n{plugin.target.summary}. Verbs: {', '.join(plugin.verbs)}.\n")
         for verb in plugin.verbs:
-            rows = options.describe(plugin.target.options.get(verb, options.NoOptions))
+            rows = options.describe_options(plugin.target.verb(verb).options)
             if not rows:
                 parts.append(f"### {plugin.target.name} {verb}\n\nNo options.\n")
                 continue
@@ -197,6 +241,7 @@ def errors_page() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "hooks.md": hooks_page,
+    "toolkit.md": toolkit_page,
     "options.md": options_page,
     "errors.md": errors_page,
 }

@@ -94,11 +94,11 @@ def read_manifest():
 @pytest.fixture(scope="module")
 def install_toys(tmp_path_factory):
     """Install targets of tests/toys as distributions of their own, here and in child processes."""
-    from modelexport import entrypoints, plugins
+    from modelexport.plugins import entrypoints, manager
 
     def forget():
         entrypoints.installed.cache_clear()
-        plugins.target.cache_clear()
+        manager.target.cache_clear()
 
     patch = pytest.MonkeyPatch()
 

@@ -7,9 +7,10 @@ import json
 
 import modelexport
 import pytest
-from modelexport import manifest, plugins
+from modelexport.contract import by_kind
 from modelexport.errors import CannotRunHere, ParityError
-from modelexport.layers import by_kind, layers_of
+from modelexport.plugins import manager
+from modelexport.store import manifest
 
 INPUTS = ["x:float32[batch=1..8,4]", "ids:int64[batch=1..8,seq=1..6]=0..9"]
 
@@ -89,7 +90,7 @@ def test_targets_says_what_this_machine_lacks(smithy, mx):
 
 def test_a_hook_that_fails_is_a_broken_plugin(install_toys, mx, monkeypatch):
     install_toys("stamper")
-    plugin = plugins.target("stamper")
+    plugin = manager.target("stamper")
 
     def failing():
         raise OSError("no such device")
@@ -102,7 +103,7 @@ def test_a_hook_that_fails_is_a_broken_plugin(install_toys, mx, monkeypatch):
 
 def test_inspect_shows_the_layers(smithy, nets, tmp_path, mx):
     (made,) = modelexport.export(nets("two", "two"), "stamper", tmp_path, inputs=INPUTS, verify=False)
-    assert by_kind(layers_of(made)) == {"rub": {"int8": 3}, "blow": {"float32": 1}, "pause": {"": 1}}
+    assert by_kind(made.layers) == {"rub": {"int8": 3}, "blow": {"float32": 1}, "pause": {"": 1}}
     shown = mx("inspect", made.path).out
     assert "polish.2" in shown
     assert "add + mul" in shown
@@ -121,13 +122,35 @@ def test_a_plot_of_what_lists_no_layers(artifact, tmp_path, mx):
     assert not (tmp_path / "layers.png").exists()
 
 
-def test_the_kit_skips_what_needs_the_machine(smithy, tmp_path):
+CONTRACT = """
+from modelexport.testing import TargetContract
+
+
+class TestStamper(TargetContract):
+    target = "stamper"
+    ahead_of_time = {reason!r}
+"""
+
+
+def test_the_kit_skips_what_needs_the_machine_where_the_contract_says_so(smithy, tmp_path):
     from modelexport.testing import contract, report
 
-    outcomes = report.run("stamper").outcomes
-    assert set(contract.prepared("conv_bn").made) == {"captured"}  # no artifact of a folder that may be gone
-    skipped = {name for name, outcome in outcomes.items() if outcome.startswith("skipped: this machine has no")}
+    file = tmp_path / "test_contract.py"
+    file.write_text(CONTRACT.format(reason="it takes an anvil"))
+    outcomes = report.run("stamper", file).outcomes
+    skipped = {name for name, outcome in outcomes.items() if outcome == f"skipped: {contract.AHEAD_OF_TIME}"}
     assert {"session_closes", "benchmark_is_sane", "keeps_names_and_dims"} <= skipped
     assert outcomes["computes_the_same[conv_bn]"] == "structure"
     assert outcomes["a_killed_export_leaves_nothing"] == "ok"
     assert not [outcome for outcome in outcomes.values() if outcome.startswith("failed")]
+
+
+def test_the_kit_fails_a_target_that_never_runs_and_does_not_say_so(smithy, tmp_path):
+    from modelexport.testing import report
+
+    file = tmp_path / "test_contract.py"
+    file.write_text(CONTRACT.format(reason=""))
+    outcomes = report.run("stamper", file).outcomes
+    assert outcomes["computes_the_same[conv_bn]"].startswith("failed")
+    assert outcomes["session_closes"].startswith("failed")
+    assert not [outcome for outcome in outcomes.values() if outcome == "structure"]

@@ -110,7 +110,7 @@ def _dead_pid():
 
 
 def test_artifact_that_a_killed_run_moved_aside_is_brought_back(good, tmp_path):
-    from modelexport import manifest, staging
+    from modelexport.store import manifest, staging
 
     final, pid = tmp_path / "net.onnx", _dead_pid()
     shutil.copytree(good, tmp_path / f".net.onnx.{pid}.abc.old")
@@ -122,7 +122,7 @@ def test_artifact_that_a_killed_run_moved_aside_is_brought_back(good, tmp_path):
 
 
 def test_drafts_of_living_runs_are_left_alone(tmp_path):
-    from modelexport import staging
+    from modelexport.store import staging
 
     mine = tmp_path / f".net.onnx.{os.getpid()}.abc.tmp"
     other = tmp_path / f".net.{_dead_pid()}.abc.tmp"
@@ -217,8 +217,8 @@ def test_folder_of_the_users_is_refused_and_untouched(name, mx, nets, tmp_path):
 
 
 def test_folder_that_appears_during_the_work_is_not_replaced(tmp_path):
-    from modelexport import staging
     from modelexport.errors import OutputError
+    from modelexport.store import staging
 
     final = tmp_path / "net.onnx"
     with pytest.raises(OutputError, match="is not an artifact"), staging.staged(final) as draft:

@@ -239,7 +239,7 @@ def test_a_task_for_something_without_tasks_is_no_crash(refused, place):
 
 
 def test_a_known_target_that_is_not_installed_names_its_install_line(refused, monkeypatch):
-    from modelexport import known
+    from modelexport.plugins import known
 
     monkeypatch.setitem(known.TARGETS, "somewhere", ("Somewhere else", "pip install modelexport-somewhere"))
     result = refused(["export", "@nets.py:good", "-t", "somewhere"], TARGET, "'somewhere' is not installed")
@@ -454,7 +454,8 @@ def test_an_artifact_of_a_target_that_is_not_installed(refused, place):
 
 def test_a_lying_golden_is_found_by_verify(mx, place):
     """A golden.npz of another model, with a manifest that knows it, is a parity failure and no crash."""
-    from modelexport import golden, manifest
+    from modelexport.gate import golden
+    from modelexport.store import manifest
 
     path = place / "two.onnx"
     data = golden.load(path / "golden.npz")

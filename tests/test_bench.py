@@ -9,7 +9,7 @@ import time
 import modelexport
 import numpy as np
 import pytest
-from modelexport import bench
+from modelexport.bench import runner, turns
 from modelexport.errors import InputError, SourceError
 
 pytestmark = pytest.mark.slow
@@ -124,7 +124,7 @@ class Recorder:
 def test_contestants_take_turns_in_an_order_that_rotates():
     diary = []
     children = [Recorder(name, diary, seconds) for name, seconds in (("a", 0.01), ("b", 0.02), ("c", 0.0001))]
-    times = bench._take_turns(children, [0.01, 0.02, 0.0001], runs=12, seconds=0.2)
+    times = turns.take_turns(children, [0.01, 0.02, 0.0001], runs=12, seconds=0.2)
     rounds = ["".join(diary[start : start + 3]) for start in range(0, len(diary), 3)]
     assert rounds[:4] == ["abc", "bca", "cab", "abc"]
     assert {len(own) for own in times} == {len(rounds)}  # the same number of turns each
@@ -151,7 +151,7 @@ def test_the_baseline_is_the_source_itself_run_eagerly(against_eager, nets, arti
 def test_each_contestant_has_memory_of_its_own(against_eager, artifact, nets):
     """What ONNX Runtime takes, PyTorch's own, and a model that needs 300 MB more: the parent's peak is in none."""
     eager, exported = against_eager.figures
-    parent = bench.peak_rss()
+    parent = runner.peak_rss()
     assert 15e6 < exported.peak_rss < 150e6 < eager.peak_rss
     assert exported.peak_rss < parent / 2
     report = modelexport.benchmark(artifact, baseline=f"{nets}:hoarder", runs=2, seconds=0, threads=1)
@@ -269,10 +269,10 @@ def test_a_turn_ends_when_the_threads_of_the_contestant_sleep():
 
     thread = threading.Thread(target=spin)
     thread.start()
-    bench.rest()
+    runner.rest()
     assert not thread.is_alive()
     start = time.perf_counter()
-    bench.rest()
+    runner.rest()
     assert time.perf_counter() - start < 0.05
 
 

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from modelexport import plugins
-from modelexport.calibration import open_calibration
+from modelexport.contract import Artifact, TensorSpec, check_inputs, unify_dims
+from modelexport.data.samples import open_samples
 from modelexport.errors import InputError, OptionError
-from modelexport.types import Artifact, TensorSpec, check_inputs, unify_dims
+from modelexport.plugins.installed import importable
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "f", "g", "h"]
 
@@ -95,31 +95,31 @@ def same(one, other):
 
 def test_rows_are_drawn_by_the_seed_and_come_in_order(tmp_path):
     path = save_rows(tmp_path / "a.npz", 500)
-    drawn = open_calibration(ONE, path, samples=40, seed=7)
+    drawn = open_samples(ONE, path, samples=40, seed=7)
     wanted = np.sort(np.random.default_rng(7).choice(500, 40, replace=False))
     assert firsts(drawn) == [3 * index for index in wanted]
     assert len(drawn) == 40
     assert drawn.ref == str(path)
     assert drawn.seed == 7
     assert firsts(drawn) == firsts(drawn)
-    assert firsts(open_calibration(ONE, path, samples=40, seed=8)) != firsts(drawn)
+    assert firsts(open_samples(ONE, path, samples=40, seed=8)) != firsts(drawn)
 
 
 def test_every_row_is_taken_where_there_are_no_more(tmp_path):
     path = save_rows(tmp_path / "a.npz", 5)
-    assert firsts(open_calibration(ONE, path)) == [0, 3, 6, 9, 12]
-    assert firsts(open_calibration(ONE, path, samples=5, seed=3)) == [0, 3, 6, 9, 12]
+    assert firsts(open_samples(ONE, path)) == [0, 3, 6, 9, 12]
+    assert firsts(open_samples(ONE, path, samples=5, seed=3)) == [0, 3, 6, 9, 12]
 
 
 @pytest.mark.parametrize("options", [{"samples": 0}, {"samples": -1}, {"seed": -1}])
 def test_numbers_that_make_no_sense_are_option_errors(tmp_path, options):
     with pytest.raises(OptionError, match=str(*options.values())):
-        open_calibration(ONE, save_rows(tmp_path / "a.npz", 5), **options)
+        open_samples(ONE, save_rows(tmp_path / "a.npz", 5), **options)
 
 
 def test_split_is_disjoint_whole_and_the_same_each_time(tmp_path):
     path = save_rows(tmp_path / "a.npz", 300)
-    whole = open_calibration(ONE, path, samples=100, seed=1)
+    whole = open_samples(ONE, path, samples=100, seed=1)
     one, other = whole.split(0.25)
     assert (len(one), len(other)) == (25, 75)
     assert sorted(firsts(one) + firsts(other)) == firsts(whole)
@@ -132,7 +132,7 @@ def test_split_is_disjoint_whole_and_the_same_each_time(tmp_path):
 
 @pytest.mark.parametrize(("count", "share", "lengths"), [(2, 0.01, (1, 1)), (2, 0.99, (1, 1)), (1, 0.5, (1, 0))])
 def test_split_leaves_no_part_empty_where_it_can(tmp_path, count, share, lengths):
-    parts = open_calibration(ONE, save_rows(tmp_path / "a.npz", count)).split(share)
+    parts = open_samples(ONE, save_rows(tmp_path / "a.npz", count)).split(share)
     assert tuple(map(len, parts)) == lengths
     assert tuple(len(list(part)) for part in parts) == lengths
 
@@ -140,21 +140,21 @@ def test_split_leaves_no_part_empty_where_it_can(tmp_path, count, share, lengths
 @pytest.mark.parametrize("share", [0, 1, -0.5, 2])
 def test_split_by_no_share_is_an_option_error(tmp_path, share):
     with pytest.raises(OptionError):
-        open_calibration(ONE, save_rows(tmp_path / "a.npz", 4)).split(share)
+        open_samples(ONE, save_rows(tmp_path / "a.npz", 4)).split(share)
 
 
 def test_fingerprint_follows_data_seed_and_number(tmp_path):
     path = save_rows(tmp_path / "a.npz", 50)
-    found = open_calibration(ONE, path, samples=10, seed=1)
+    found = open_samples(ONE, path, samples=10, seed=1)
     by_hand = hashlib.sha256()
     for sample in found:
         by_hand.update(b"x float32 (1, 3)\n" + sample["x"].tobytes())
     assert found.fingerprint() == by_hand.hexdigest() == found.fingerprint()
-    others = [open_calibration(ONE, path, samples=10, seed=2), open_calibration(ONE, path, samples=11, seed=1)]
+    others = [open_samples(ONE, path, samples=10, seed=2), open_samples(ONE, path, samples=11, seed=1)]
     rows = np.arange(150, dtype=np.float32).reshape(50, 3)
     rows[int(firsts(found)[4]) // 3, 2] += 1
     np.savez(tmp_path / "b.npz", x=rows)
-    others.append(open_calibration(ONE, tmp_path / "b.npz", samples=10, seed=1))
+    others.append(open_samples(ONE, tmp_path / "b.npz", samples=10, seed=1))
     assert len({found.fingerprint(), *(other.fingerprint() for other in others)}) == 4
 
 
@@ -166,8 +166,8 @@ def test_npz_of_rows_and_of_samples(tmp_path, save):
     x, ids = np.random.default_rng(0).random((9, 3), np.float32), np.arange(18).reshape(9, 2) % 10
     save(tmp_path / "rows.npz", x=x, ids=ids)
     save(tmp_path / "samples.npz", x=x[:, None], ids=ids[:, None])
-    rows = list(open_calibration(TWO, tmp_path / "rows.npz"))
-    assert same(rows, open_calibration(TWO, tmp_path / "samples.npz"))
+    rows = list(open_samples(TWO, tmp_path / "rows.npz"))
+    assert same(rows, open_samples(TWO, tmp_path / "samples.npz"))
     for index, sample in enumerate(rows):
         check_inputs(sample, TWO.inputs)
         assert np.array_equal(sample["x"], x[index : index + 1])
@@ -178,7 +178,7 @@ def test_npz_with_gaps_between_the_rows_drawn(tmp_path):
     """Gaps of several megabytes, which are passed over in steps."""
     rows = np.random.default_rng(0).random((6, 1_000_000), np.float32)
     np.savez_compressed(tmp_path / "a.npz", x=rows)
-    drawn = open_calibration(artifact("x:float32[batch,1000000]"), tmp_path / "a.npz", samples=2, seed=4)
+    drawn = open_samples(artifact("x:float32[batch,1000000]"), tmp_path / "a.npz", samples=2, seed=4)
     wanted = np.sort(np.random.default_rng(4).choice(6, 2, replace=False))
     assert wanted[1] - wanted[0] > 1
     assert all(np.array_equal(sample["x"][0], rows[index]) for sample, index in zip(drawn, wanted, strict=True))
@@ -189,18 +189,18 @@ def test_npz_in_fortran_order_and_foreign_bytes(tmp_path):
     np.savez(tmp_path / "plain.npz", x=rows)
     for name, array in {"fortran": np.asfortranarray(rows), "big": rows.astype(">f4")}.items():
         np.savez(tmp_path / f"{name}.npz", x=array)
-        found = open_calibration(ONE, tmp_path / f"{name}.npz", samples=4)
-        assert same(found, open_calibration(ONE, tmp_path / "plain.npz", samples=4))
+        found = open_samples(ONE, tmp_path / f"{name}.npz", samples=4)
+        assert same(found, open_samples(ONE, tmp_path / "plain.npz", samples=4))
         assert all(sample["x"].dtype.isnative and sample["x"].flags.c_contiguous for sample in found)
 
 
 def test_npy_is_for_models_with_one_input(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(15, dtype=np.float32).reshape(5, 3))
-    assert firsts(open_calibration(ONE, tmp_path / "a.npy", samples=3, seed=0)) == [
+    assert firsts(open_samples(ONE, tmp_path / "a.npy", samples=3, seed=0)) == [
         3 * index for index in np.sort(np.random.default_rng(0).choice(5, 3, replace=False))
     ]
     with pytest.raises(InputError, match="one array, the model has 2 inputs"):
-        open_calibration(TWO, tmp_path / "a.npy")
+        open_samples(TWO, tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_npy_is_for_models_with_one_input(tmp_path):
 )
 def test_dtypes_that_keep_the_values(tmp_path, given, wanted, values):
     np.savez(tmp_path / "a.npz", x=np.array([values], given))
-    (sample,) = open_calibration(artifact(f"x:{wanted}[batch,2]"), tmp_path / "a.npz")
+    (sample,) = open_samples(artifact(f"x:{wanted}[batch,2]"), tmp_path / "a.npz")
     assert sample["x"].dtype.name == wanted
     np.testing.assert_allclose(sample["x"][0].astype(complex), values, rtol=1e-6)
 
@@ -243,7 +243,7 @@ def test_dtypes_that_lose_values_are_refused(tmp_path, given, wanted, values, sa
     np.savez(tmp_path / "a.npz", x=np.array([[1, 1], values], given))
     row = 0 if "dtype" in said else 1
     with pytest.raises(InputError) as caught:
-        list(open_calibration(artifact(f"x:{wanted}[batch,2]"), tmp_path / "a.npz"))
+        list(open_samples(artifact(f"x:{wanted}[batch,2]"), tmp_path / "a.npz"))
     assert f"row {row} of {tmp_path / 'a.npz'}: input 'x' {said}" in caught.value.message
 
 
@@ -266,7 +266,7 @@ def test_dtypes_that_lose_values_are_refused(tmp_path, given, wanted, values, sa
 def test_npz_that_does_not_fit(tmp_path, arrays, said):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(InputError, match=said) as caught:
-        open_calibration(TWO, tmp_path / "a.npz")
+        open_samples(TWO, tmp_path / "a.npz")
     assert str(tmp_path / "a.npz") in caught.value.message
     assert caught.value.hint
 
@@ -276,7 +276,7 @@ def test_a_later_row_that_does_not_fit_is_named_when_it_is_read(tmp_path):
     ids[17, 1] = -1
     path = tmp_path / "a.npz"
     np.savez(path, x=np.zeros((20, 3), np.float32), ids=ids)
-    found = open_calibration(TWO, path)
+    found = open_samples(TWO, path)
     with pytest.raises(InputError, match=r"row 17 of .*a\.npz: input 'ids' holds -1, outside 0\.\.9"):
         list(found)
     with pytest.raises(InputError, match=r"row 17 of "):
@@ -293,7 +293,7 @@ class Bomb:
 def test_nothing_is_unpickled(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", x=np.array([[Bomb()] * 3], dtype=object))
     with pytest.raises(InputError, match="holds object, not numbers"):
-        open_calibration(ONE, tmp_path / "a.npz")
+        open_samples(ONE, tmp_path / "a.npz")
     assert "lit" not in capsys.readouterr().out
 
 
@@ -307,7 +307,7 @@ def test_damaged_npz(tmp_path, save, damage):
         whole[len(whole) // 2 : len(whole) // 2 + 64] = bytes(64)
     path.write_bytes({"short": whole[: len(whole) // 2], "text": b"not a zip", "empty": b""}.get(damage, whole))
     with pytest.raises(InputError, match=r"can't read .*a\.npz") as caught:
-        list(open_calibration(ONE, path, samples=20_000))
+        list(open_samples(ONE, path, samples=20_000))
     assert caught.value.__cause__ is not None
 
 
@@ -315,14 +315,14 @@ def test_npy_that_is_cut_off(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((9, 3), np.float32))
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-5])
     with pytest.raises(InputError, match=r"can't read .*a\.npy: .*\(9, 3\)"):
-        open_calibration(ONE, tmp_path / "a.npy")
+        open_samples(ONE, tmp_path / "a.npy")
 
 
 PEAK = """
 import sys
 from pathlib import Path
-from modelexport.calibration import open_calibration
-from modelexport.types import Artifact, TensorSpec
+from modelexport.contract import Artifact, TensorSpec
+from modelexport.toolkit import open_calibration
 spec = TensorSpec.parse("x:float32[batch,3,128,128]")
 found = open_calibration(Artifact(Path(), "toy", "m", (spec,), ()), sys.argv[1], samples=int(sys.argv[2]))
 total = sum(float(sample["x"][0, 0, 0, 0]) for sample in found)
@@ -383,7 +383,7 @@ def test_memory_does_not_grow_with_the_samples(tmp_path, compression):
 )
 def test_batches_are_as_large_as_asked_and_allowed(tmp_path, declaration, rows, sizes):
     model = artifact(f"x:float32[{declaration},3]")
-    found = open_calibration(model, save_rows(tmp_path / "a.npz", 10))
+    found = open_samples(model, save_rows(tmp_path / "a.npz", 10))
     batches = list(found.batches(rows))
     assert [len(batch["x"]) for batch in batches] == sizes
     for batch in batches:
@@ -394,26 +394,26 @@ def test_batches_are_as_large_as_asked_and_allowed(tmp_path, declaration, rows, 
 
 def test_a_batch_of_no_rows_is_an_option_error(tmp_path):
     with pytest.raises(OptionError):
-        open_calibration(ONE, save_rows(tmp_path / "a.npz", 10)).batches(0)
+        open_samples(ONE, save_rows(tmp_path / "a.npz", 10)).batches(0)
 
 
 def test_a_fixed_batch_takes_so_many_rows_a_sample(tmp_path):
     model = artifact("x:float32[4,3]")
-    found = open_calibration(model, save_rows(tmp_path / "a.npz", 30), samples=5, seed=2)
+    found = open_samples(model, save_rows(tmp_path / "a.npz", 30), samples=5, seed=2)
     wanted = np.sort(np.random.default_rng(2).choice(30, 20, replace=False)).reshape(5, 4)
     assert [(sample["x"][:, 0] / 3).tolist() for sample in found] == wanted.tolist()
-    assert len(open_calibration(model, save_rows(tmp_path / "a.npz", 30))) == 7
+    assert len(open_samples(model, save_rows(tmp_path / "a.npz", 30))) == 7
     one, other = found.split(0.4)
     assert (len(one), len(other)) == (2, 3)
     assert sorted(firsts(one) + firsts(other)) == firsts(found)
     with pytest.raises(InputError, match="holds 3 rows; the model takes batches of 4"):
-        open_calibration(model, save_rows(tmp_path / "b.npz", 3))
+        open_samples(model, save_rows(tmp_path / "b.npz", 3))
 
 
 def test_no_shared_batch_axis_means_one_sample_at_a_time(tmp_path):
     model = artifact("x:float32[batch,3]", "scale:float32[]")
     np.savez(tmp_path / "a.npz", x=np.zeros((4, 2, 3), np.float32), scale=np.arange(4, dtype=np.float32))
-    batches = list(open_calibration(model, tmp_path / "a.npz").batches(8))
+    batches = list(open_samples(model, tmp_path / "a.npz").batches(8))
     assert [(batch["x"].shape, batch["scale"].shape) for batch in batches] == [((2, 3), ())] * 4
     assert [batch["scale"].item() for batch in batches] == [0, 1, 2, 3]
 
@@ -423,7 +423,7 @@ def test_only_samples_of_one_shape_are_stacked():
     samples = [
         {"x": np.full(shape, index, np.float32)} for index, shape in enumerate([(1, 2), (2, 2), (1, 3), (1, 2)])
     ]
-    found = open_calibration(model, samples)
+    found = open_samples(model, samples)
     assert [batch["x"].shape for batch in found.batches(8)] == [(3, 2), (1, 3), (1, 2)]
     assert [batch["x"].shape for batch in found.batches(2)] == [(1, 2), (2, 2), (1, 3), (1, 2)]
     with pytest.raises(InputError, match=r"one shape.*\(1, 2\) in sample 0 of .* and \(1, 3\) in sample 2 of"):
@@ -437,10 +437,10 @@ def test_images_of_a_folder_by_path(tmp_path):
     folder = save_pictures(tmp_path / "images", 6)
     write(folder / "notes.md", "no image")
     write(folder / "._000.png", "what some systems leave beside an image")
-    found = open_calibration(image(), folder)
+    found = open_samples(image(), folder)
     assert [round(value * 255) for value in firsts(found)] == [0, 2, 4, 1, 3, 5]
     assert [batch["x"].shape for batch in found.batches(4)] == [(4, 3, 5, 4), (2, 3, 5, 4)]
-    assert [sample["x"].shape for sample in open_calibration(image(batch="3"), folder)] == [(3, 3, 5, 4)] * 2
+    assert [sample["x"].shape for sample in open_samples(image(batch="3"), folder)] == [(3, 3, 5, 4)] * 2
 
 
 def test_images_of_every_suffix(tmp_path):
@@ -449,42 +449,40 @@ def test_images_of_every_suffix(tmp_path):
     suffixes = [".jpg", ".JPEG", ".png", ".webp", ".bmp", ".gif", ".tif", ".TIFF"]
     for suffix in suffixes:
         Image.new("RGB", (4, 4)).save(tmp_path / f"a{suffix}")
-    assert len(open_calibration(image(), tmp_path)) == len(list(open_calibration(image(), tmp_path))) == 8
+    assert len(open_samples(image(), tmp_path)) == len(list(open_samples(image(), tmp_path))) == 8
 
 
 def test_images_of_different_sizes(tmp_path):
     save_pictures(tmp_path, 2)
     save_pictures(tmp_path / "more", 1, size=(6, 6))
-    found = open_calibration(image(), tmp_path)
+    found = open_samples(image(), tmp_path)
     assert [batch["x"].shape for batch in found.batches(3)] == [(2, 3, 5, 4), (1, 3, 6, 6)]
     with pytest.raises(InputError, match=r"000\.png and \(1, 3, 6, 6\) in .*more/0/000\.png"):
         list(found.batches(3, uniform=True))
-    assert [b["x"].shape for b in open_calibration(image(size=[2, 2]), tmp_path).batches(3, True)] == [
-        (3, 3, 2, 2)
-    ]
+    assert [b["x"].shape for b in open_samples(image(size=[2, 2]), tmp_path).batches(3, True)] == [(3, 3, 2, 2)]
     with pytest.raises(InputError, match="different shapes"):
-        list(open_calibration(image(batch="3"), tmp_path))
+        list(open_samples(image(batch="3"), tmp_path))
 
 
 def test_a_damaged_image_is_named(tmp_path):
     save_pictures(tmp_path, 4)
     (tmp_path / "1" / "003.png").write_bytes(b"not an image")
     with pytest.raises(InputError, match=r"1/003\.png"):
-        list(open_calibration(image(), tmp_path))
+        list(open_samples(image(), tmp_path))
     (tmp_path / "0" / "000.png").write_bytes((tmp_path / "0" / "000.png").read_bytes()[:50])
     with pytest.raises(InputError, match=r"0/000\.png"):
-        open_calibration(image(), tmp_path)
+        open_samples(image(), tmp_path)
 
 
 def test_a_folder_without_images(tmp_path):
     write(tmp_path / "a.md", "")
     with pytest.raises(InputError, match="holds no images"):
-        open_calibration(image(), tmp_path)
+        open_samples(image(), tmp_path)
 
 
 def test_an_image_that_does_not_fit_the_model_is_named(tmp_path):
     with pytest.raises(InputError, match=r"000\.png: input 'x' has size 5 on axis 2"):
-        open_calibration(image(shape="3,8,8"), save_pictures(tmp_path, 1))
+        open_samples(image(shape="3,8,8"), save_pictures(tmp_path, 1))
 
 
 # ------------------------------------------------------------------ texts
@@ -492,14 +490,14 @@ def test_an_image_that_does_not_fit_the_model_is_named(tmp_path):
 
 def test_texts_line_by_line(tmp_path, texts):
     path = write(tmp_path / "a.txt", "\ufeffa b\n\n  \nc\r\nd e f")
-    found = open_calibration(texts(), path)
+    found = open_samples(texts(), path)
     assert [sample["ids"].tolist() for sample in found] == [[[1, 3, 4, 2]], [[1, 5, 2]], [[1, 6, 7, 8, 2]]]
     assert len(found) == 3
 
 
 def test_texts_of_a_batch_are_padded_to_its_longest(tmp_path, texts):
     path = write(tmp_path / "a.txt", "a b\nc\nd e f g\na\nb")
-    found = open_calibration(texts(), path)
+    found = open_samples(texts(), path)
     assert [batch["ids"].shape for batch in found.batches(2)] == [(2, 4), (2, 6), (1, 3)]
     batches = list(found.batches(2, uniform=True))
     assert [batch["ids"].shape for batch in batches] == [(2, 6), (2, 6), (1, 6)]
@@ -509,37 +507,37 @@ def test_texts_of_a_batch_are_padded_to_its_longest(tmp_path, texts):
 
 def test_uniform_padding_stays_within_the_models_limit(tmp_path, texts):
     path = write(tmp_path / "a.txt", "a\n" + "b " * 20)
-    assert [b["ids"].shape for b in open_calibration(texts(), path).batches(1, uniform=True)] == [(1, 8), (1, 8)]
-    steps = open_calibration(texts(seq="seq=4..16/4"), write(tmp_path / "b.txt", "a\na b c"))
+    assert [b["ids"].shape for b in open_samples(texts(), path).batches(1, uniform=True)] == [(1, 8), (1, 8)]
+    steps = open_samples(texts(seq="seq=4..16/4"), write(tmp_path / "b.txt", "a\na b c"))
     assert [b["ids"].shape for b in steps.batches(1, uniform=True)] == [(1, 8), (1, 8)]
     assert [b["ids"].shape for b in steps.batches(1)] == [(1, 4), (1, 8)]
 
 
 def test_texts_without_a_padding_token(tmp_path, texts):
-    found = open_calibration(texts(pad_id=None), write(tmp_path / "a.txt", "a b\nc d\ne"))
+    found = open_samples(texts(pad_id=None), write(tmp_path / "a.txt", "a b\nc d\ne"))
     assert [batch["ids"].shape for batch in found.batches(3)] == [(2, 4), (1, 3)]
     with pytest.raises(InputError, match=r"\(1, 4\) in line 1 of .*a\.txt and \(1, 3\) in line 3 of"):
         list(found.batches(3, uniform=True))
 
 
 def test_texts_for_a_fixed_batch(tmp_path, texts):
-    found = open_calibration(texts(batch="2"), write(tmp_path / "a.txt", "a b\nc\nd\ne"))
+    found = open_samples(texts(batch="2"), write(tmp_path / "a.txt", "a b\nc\nd\ne"))
     assert [sample["ids"].shape for sample in found] == [(2, 4), (2, 3)]
     assert len(list(found.batches(8))) == 2
 
 
 def test_a_token_that_the_model_does_not_know_is_named(tmp_path, texts):
     path = write(tmp_path / "a.txt", "a\nb\n\na h b\n")
-    assert len(list(open_calibration(texts(high=10), path))) == 3
+    assert len(list(open_samples(texts(high=10), path))) == 3
     for read in (list, lambda found: list(found.batches(3))):
         with pytest.raises(InputError, match=r"line 4 of .*a\.txt: input 'ids' holds 10, outside 0\.\.9"):
-            read(open_calibration(texts(high=9), path))
+            read(open_samples(texts(high=9), path))
 
 
 def test_jsonl_picks_the_column_of_texts(tmp_path, texts):
     def ids(*records, column=None):
         path = write(tmp_path / "a.jsonl", "\n\n".join(map(json.dumps, records)))
-        return [sample["ids"][0].tolist() for sample in open_calibration(texts(), path, column=column)]
+        return [sample["ids"][0].tolist() for sample in open_samples(texts(), path, column=column)]
 
     assert ids({"text": "a", "other": "b"}, {"text": "c"}) == [[1, 3, 2], [1, 5, 2]]
     assert ids({"label": 1, "sentence": "b"}) == [[1, 4, 2]]
@@ -572,7 +570,7 @@ def test_jsonl_picks_the_column_of_texts(tmp_path, texts):
 def test_a_bad_line_is_named(tmp_path, texts, line, said):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "a"}\n\n' + (line if isinstance(line, bytes) else line.encode()) + b"\n")
-    found = open_calibration(texts(), path)
+    found = open_samples(texts(), path)
     with pytest.raises(InputError, match=rf"line 3 of .*a\.jsonl:? {said}"):
         list(found)
 
@@ -581,16 +579,16 @@ def test_csv_with_quotes_and_line_breaks(tmp_path, texts):
     rows = [["a, b", "c"], ["d\n\ne", "f"], ["g", ""], ["a", "b"]]
     with open(tmp_path / "a.csv", "w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([["text", "more\ntext"], *rows[:2], [], *rows[2:]])
-    found = open_calibration(texts(), tmp_path / "a.csv", samples=3, seed=5)
+    found = open_samples(texts(), tmp_path / "a.csv", samples=3, seed=5)
     wanted = np.sort(np.random.default_rng(5).choice(4, 3, replace=False))
     ids = [[1, 3, 0, 4, 2], [1, 6, 7, 2], [1, 9, 2], [1, 3, 2]]
     assert [sample["ids"][0].tolist() for sample in found] == [ids[index] for index in wanted]
-    pairs = open_calibration(texts(), tmp_path / "a.csv", column="text,more\ntext")
+    pairs = open_samples(texts(), tmp_path / "a.csv", column="text,more\ntext")
     assert next(iter(pairs))["types"][0].tolist() == [0] * 5 + [1] * 2
 
 
 def test_csv_picks_the_only_column_that_is_no_number(tmp_path, texts):
-    found = open_calibration(texts(), write(tmp_path / "a.csv", "label,sentence\n1,a\n0,b\n"))
+    found = open_samples(texts(), write(tmp_path / "a.csv", "label,sentence\n1,a\n0,b\n"))
     assert [sample["ids"][0].tolist() for sample in found] == [[1, 3, 2], [1, 4, 2]]
 
 
@@ -605,7 +603,7 @@ def test_csv_picks_the_only_column_that_is_no_number(tmp_path, texts):
 def test_a_bad_record_is_named(tmp_path, texts, rest, said):
     path = write(tmp_path / "a.csv", 'text\n"a\nb"\n' + rest)
     with pytest.raises(InputError, match=said):
-        list(open_calibration(texts(), path))
+        list(open_samples(texts(), path))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
@@ -613,31 +611,31 @@ def test_a_bad_record_is_named(tmp_path, texts, rest, said):
 def test_nothing_in_the_file(tmp_path, texts, name, content):
     content = "" if content == "text\n" and name != "a.csv" else content
     with pytest.raises(InputError, match=f"{name} holds no samples"):
-        open_calibration(texts(), write(tmp_path / name, content))
+        open_samples(texts(), write(tmp_path / name, content))
 
 
 def test_rows_are_drawn_from_a_long_file(tmp_path, texts):
     lines = [" ".join(np.random.default_rng(index).choice(WORDS[3:], 4)) for index in range(5000)]
-    plain = open_calibration(texts(), write(tmp_path / "a.txt", "\n".join(lines)), samples=30, seed=9)
+    plain = open_samples(texts(), write(tmp_path / "a.txt", "\n".join(lines)), samples=30, seed=9)
     objects = "\n\n".join(json.dumps({"text": line}) for line in lines)
     table = "text\n" + "\n".join(lines)
     wanted = np.sort(np.random.default_rng(9).choice(5000, 30, replace=False))
     ids = [[1, *(WORDS.index(word) for word in lines[index].split()), 2] for index in wanted]
     assert [sample["ids"][0].tolist() for sample in plain] == ids
     for name, text in {"a.jsonl": objects, "a.csv": table}.items():
-        assert same(plain, open_calibration(texts(), write(tmp_path / name, text), samples=30, seed=9))
+        assert same(plain, open_samples(texts(), write(tmp_path / name, text), samples=30, seed=9))
 
 
 def test_columns_named_like_the_inputs_hold_numbers(tmp_path):
     lines = [{"x": [1, 2, 3], "ids": [4, 5], "label": "no input"}, {"ids": [7], "x": [0.5, 0, 1e-3]}]
-    found = list(open_calibration(TWO, write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))))
+    found = list(open_samples(TWO, write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))))
     assert (found[0]["x"].tolist(), found[0]["ids"].tolist()) == ([[1, 2, 3]], [[4, 5]])
     assert found[1]["ids"].shape == (1, 1)
     assert found[1]["x"].dtype == np.float32
     whole = [{"x": [line["x"]], "ids": [line["ids"]]} for line in lines]
-    assert same(found, open_calibration(TWO, write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, whole)))))
+    assert same(found, open_samples(TWO, write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, whole)))))
     table = write(tmp_path / "a.csv", "x,y,label\n0.5,7,cat\n-1e-3,2,\n")
-    found = open_calibration(artifact("x:float32[batch,1]", "y:int64[batch]=0..9"), table)
+    found = open_samples(artifact("x:float32[batch,1]", "y:int64[batch]=0..9"), table)
     assert [(s["x"].tolist(), s["y"].tolist()) for s in found] == [([[0.5]], [7]), ([[np.float32(-1e-3)]], [2])]
 
 
@@ -655,7 +653,7 @@ def test_columns_named_like_the_inputs_hold_numbers(tmp_path):
 def test_numbers_that_do_not_fit_are_named(tmp_path, value, said):
     path = write(tmp_path / "a.jsonl", f'{{"x": [1, 2, 3]}}\n{{"x": {value}}}')
     with pytest.raises(InputError, match=rf"line 2 of .*a\.jsonl.*{said}"):
-        list(open_calibration(ONE, path))
+        list(open_samples(ONE, path))
 
 
 # ------------------------------------------------------------------ the user's own code
@@ -702,18 +700,16 @@ def code(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["rows", "ROWS"])
 def test_iterables_by_reference(code, name):
-    by_file, by_module = (
-        open_calibration(ONE, f"{place}:{name}", samples=4) for place in (code, "calibration_code")
-    )
+    by_file, by_module = (open_samples(ONE, f"{place}:{name}", samples=4) for place in (code, "calibration_code"))
     assert firsts(by_file) == firsts(by_module) == firsts(by_file) == [0, 1, 2, 3]
     assert len(by_file) == 4
     assert by_file.ref == f"{code}:{name}"
-    assert len(open_calibration(ONE, f"{code}:{name}")) == 5
-    assert [len(batch["x"]) for batch in open_calibration(ONE, f"{code}:{name}").batches(3)] == [3, 2]
+    assert len(open_samples(ONE, f"{code}:{name}")) == 5
+    assert [len(batch["x"]) for batch in open_samples(ONE, f"{code}:{name}").batches(3)] == [3, 2]
 
 
 def test_an_endless_iterable_is_cut(code):
-    found = open_calibration(ONE, f"{code}:endless", samples=6)
+    found = open_samples(ONE, f"{code}:endless", samples=6)
     assert (len(found), firsts(found)) == (6, [0, 1, 2, 3, 4, 5])
     one, other = found.split(0.5)
     assert sorted(firsts(one) + firsts(other)) == [0, 1, 2, 3, 4, 5]
@@ -729,7 +725,7 @@ def test_an_endless_iterable_is_cut(code):
     ],
 )
 def test_samples_in_every_form(sample):
-    (found,) = open_calibration(TWO, [sample])
+    (found,) = open_samples(TWO, [sample])
     assert list(found) == ["x", "ids"]
     assert (found["x"].tolist(), found["ids"].tolist()) == ([[0, 1, 2]], [[1, 2]])
     check_inputs(found, TWO.inputs)
@@ -738,13 +734,13 @@ def test_samples_in_every_form(sample):
 def test_the_batch_axis_is_added_where_it_lacks():
     """Also to one input of several, and where a later sample lacks what the first one has."""
     row, whole = np.zeros(3, np.float32), np.zeros((2, 3), np.float32)
-    found = open_calibration(ONE, [whole, row])
+    found = open_samples(ONE, [whole, row])
     assert [sample["x"].shape for sample in found] == [(2, 3), (1, 3)]
-    assert [sample["x"].shape for sample in open_calibration(ONE, [row, whole])] == [(1, 3), (2, 3)]
+    assert [sample["x"].shape for sample in open_samples(ONE, [row, whole])] == [(1, 3), (2, 3)]
     scaled = artifact("x:float32[batch,3]", "scale:float32[]")
-    assert [s["x"].shape for s in open_calibration(scaled, [(row, np.float32(2))])] == [(1, 3)]
+    assert [s["x"].shape for s in open_samples(scaled, [(row, np.float32(2))])] == [(1, 3)]
     with pytest.raises(InputError, match=r"sample 0 of .*has rank 1, the model takes 3"):
-        open_calibration(artifact("x:float32[batch,3,3]"), [row])
+        open_samples(artifact("x:float32[batch,3,3]"), [row])
 
 
 def test_torch_tensors():
@@ -752,18 +748,18 @@ def test_torch_tensors():
 
     values = torch.tensor([[0.5, 1, 2]], dtype=torch.bfloat16, requires_grad=True)
     loader = torch.utils.data.DataLoader([{"x": torch.full((3,), float(i))} for i in range(5)], batch_size=2)
-    assert [sample["x"].tolist() for sample in open_calibration(ONE, [values])] == [[[0.5, 1, 2]]]
-    assert [sample["x"].shape for sample in open_calibration(ONE, loader)] == [(2, 3), (2, 3), (1, 3)]
-    assert [batch["x"].shape for batch in open_calibration(ONE, loader).batches(4)] == [(4, 3), (1, 3)]
+    assert [sample["x"].tolist() for sample in open_samples(ONE, [values])] == [[[0.5, 1, 2]]]
+    assert [sample["x"].shape for sample in open_samples(ONE, loader)] == [(2, 3), (2, 3), (1, 3)]
+    assert [batch["x"].shape for batch in open_samples(ONE, loader).batches(4)] == [(4, 3), (1, 3)]
 
 
 def test_rows_of_an_iterable_make_up_a_fixed_batch():
     rows = [np.full(3, index, np.float32) for index in range(7)]
-    found = open_calibration(artifact("x:float32[2,3]"), rows)
+    found = open_samples(artifact("x:float32[2,3]"), rows)
     assert [sample["x"][:, 0].tolist() for sample in found] == [[0, 1], [2, 3], [4, 5]]
     assert len(found) == 3
     with pytest.raises(InputError, match=r"rows of one batch need one shape.*sample 0 of .*sample 1 of"):
-        list(open_calibration(artifact("x:float32[2,w]"), [np.zeros(3, "f4"), np.zeros(4, "f4")]))
+        list(open_samples(artifact("x:float32[2,w]"), [np.zeros(3, "f4"), np.zeros(4, "f4")]))
 
 
 def test_a_buffer_that_is_filled_again_and_again():
@@ -773,18 +769,18 @@ def test_a_buffer_that_is_filled_again_and_again():
             buffer[:] = index
             yield buffer
 
-    assert [sample["x"][0, 0] for sample in list(open_calibration(ONE, samples))] == [0, 1, 2, 3]
-    assert next(open_calibration(ONE, samples).batches(4))["x"][:, 0].tolist() == [0, 1, 2, 3]
+    assert [sample["x"][0, 0] for sample in list(open_samples(ONE, samples))] == [0, 1, 2, 3]
+    assert next(open_samples(ONE, samples).batches(4))["x"][:, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_what_raises_half_way_is_named_with_its_sample_and_line(code):
-    found = open_calibration(ONE, f"{code}:breaks")
+    found = open_samples(ONE, f"{code}:breaks")
     wanted = r"breaks raised RuntimeError at .*calibration_code\.py:\d+ .*while it made sample 5: the disk is gone"
     for read in (list, len, lambda found: found.split(0.5), lambda found: found.fingerprint()):
         with pytest.raises(InputError, match=wanted) as caught:
             read(found)
         assert isinstance(caught.value.__cause__, RuntimeError)
-    assert len(list(open_calibration(ONE, f"{code}:breaks", samples=5))) == 5
+    assert len(list(open_samples(ONE, f"{code}:breaks", samples=5))) == 5
 
 
 @pytest.mark.parametrize(
@@ -800,7 +796,7 @@ def test_what_raises_half_way_is_named_with_its_sample_and_line(code):
 )
 def test_what_is_no_iterable_of_samples(code, name, said):
     with pytest.raises(InputError, match=said) as caught:
-        list(open_calibration(ONE, f"{code}:{name}"))
+        list(open_samples(ONE, f"{code}:{name}"))
     assert name in caught.value.message
     assert caught.value.hint
 
@@ -808,10 +804,10 @@ def test_what_is_no_iterable_of_samples(code, name, said):
 def test_code_that_can_not_be_imported(tmp_path):
     path = write(tmp_path / "broken.py", "1 / 0")
     with pytest.raises(InputError, match="raised ZeroDivisionError"):
-        open_calibration(ONE, f"{path}:rows")
+        open_samples(ONE, f"{path}:rows")
     for ref in (f"{tmp_path / 'absent.py'}:rows", "absent_package.module:rows"):
         with pytest.raises(InputError, match="absent"):
-            open_calibration(ONE, ref)
+            open_samples(ONE, ref)
 
 
 @pytest.mark.parametrize(
@@ -830,7 +826,7 @@ def test_code_that_can_not_be_imported(tmp_path):
 )
 def test_samples_that_do_not_fit(samples, said):
     with pytest.raises(InputError, match=said):
-        list(open_calibration(TWO, samples))
+        list(open_samples(TWO, samples))
 
 
 def test_an_iterable_that_dwindles():
@@ -841,7 +837,7 @@ def test_an_iterable_that_dwindles():
             self.left -= 1
             return iter([np.zeros(3, "f4")] * self.left)
 
-    found = open_calibration(ONE, Dwindling())
+    found = open_samples(ONE, Dwindling())
     count = len(found)
     with pytest.raises(InputError, match=f"gave {count - 1} samples, and {count} before"):
         list(found)
@@ -853,17 +849,17 @@ def test_an_iterable_that_dwindles():
 def test_a_folder_that_datasets_saved(tmp_path, texts):
     """With the package, its rows; without, the line that installs it."""
     path = tmp_path / "saved"
-    if not plugins.importable("datasets"):
+    if not importable("datasets"):
         path.mkdir()
         write(path / "state.json", "{}")
         with pytest.raises(InputError, match="needs datasets") as caught:
-            open_calibration(texts(), path)
+            open_samples(texts(), path)
         assert caught.value.hint == "pip install 'modelexport[datasets]'"
         return
     import datasets
 
     datasets.Dataset.from_dict({"text": ["a", "b c"], "n": [1, 2]}).save_to_disk(str(path))
-    assert [s["ids"][0].tolist() for s in open_calibration(texts(), path)] == [[1, 3, 2], [1, 4, 5, 2]]
+    assert [s["ids"][0].tolist() for s in open_samples(texts(), path)] == [[1, 3, 2], [1, 4, 5, 2]]
 
 
 # ------------------------------------------------------------------ references
@@ -874,7 +870,7 @@ def test_an_unknown_reference_says_what_there_may_be(tmp_path, name):
     if not name.startswith("absent"):
         write(tmp_path / name, "")
     with pytest.raises(InputError) as caught:
-        open_calibration(ONE, tmp_path / name)
+        open_samples(ONE, tmp_path / name)
     assert name in caught.value.message
     for form in (".npz", "folder of images", ".txt", ".jsonl", ".csv", "datasets", "file.py:NAME"):
         assert form in caught.value.hint
@@ -884,16 +880,16 @@ def test_an_artifact_without_processing_is_told_what_to_give(tmp_path):
     save_pictures(tmp_path / "images", 1)
     for ref in (write(tmp_path / "a.txt", "a"), tmp_path / "images"):
         with pytest.raises(InputError, match=r"carries no (tokenizer|image preprocessing)") as caught:
-            open_calibration(ONE, ref)
+            open_samples(ONE, ref)
         assert ".npz" in caught.value.hint
         assert "file.py:NAME" in caught.value.hint
     both = artifact("x:float32[batch,3]", "y:float32[batch,3]", image=image().processing["image"])
     with pytest.raises(InputError, match=r"can't be made from images alone") as caught:
-        open_calibration(both, tmp_path / "images")
+        open_samples(both, tmp_path / "images")
     assert ".npz" in caught.value.hint
 
 
 def test_a_column_where_there_are_none_is_an_option_error(tmp_path, texts):
     for ref in (save_rows(tmp_path / "a.npz", 3), write(tmp_path / "a.txt", "a"), [np.zeros(3)]):
         with pytest.raises(OptionError, match="--column text"):
-            open_calibration(texts(), ref, column="text")
+            open_samples(texts(), ref, column="text")

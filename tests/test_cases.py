@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from modelexport import cases, golden, parity
+from modelexport.contract import Dim, TensorSpec, check_inputs, unify_dims
 from modelexport.errors import ArtifactError, InputError, OptionError, ReferenceError
-from modelexport.types import Dim, TensorSpec, check_inputs, unify_dims
+from modelexport.gate import budgets, cases, compare, golden
+from modelexport.store.arrays import load_npz
 
 
 def _specs(*declarations):
@@ -239,7 +240,7 @@ def test_samples_single_and_numbered(tmp_path):
 def test_npz_that_needs_unpickling_is_refused(tmp_path):
     np.savez(tmp_path / "object.npz", x=np.array([{}], dtype=object))
     with pytest.raises(InputError, match=r"can't read .*object.npz"):
-        cases.load_npz(tmp_path / "object.npz")
+        load_npz(tmp_path / "object.npz")
 
 
 # ------------------------------------------------------------------ golden data
@@ -353,29 +354,29 @@ def test_edge_case_without_an_answer_is_dropped_and_named():
 
 
 def _row(got, want, precision="float32", tolerance=None):
-    return parity.compare("y", got, want, precision, tolerance)
+    return compare.compare("y", got, want, precision, tolerance)
 
 
 def test_budget_decides_on_both_sides_of_its_edge():
     """|y - r| <= atol + rtol |r| + noise max|r|: a touch inside passes, a touch outside fails."""
     want = np.array([1.0, 100.0], np.float64)
-    budget = parity.BUDGETS["float32"]
+    budget = budgets.BUDGETS["float32"]
     allowed = budget.atol + budget.rtol * 1.0 + budget.noise * 100.0
     step = np.array([allowed, 0])
-    assert _row(want + step * 0.999, want)["ok"]
-    assert not _row(want + step * 1.001, want)["ok"]
-    assert _row(want + step * 0.5, want)["used"] == pytest.approx(0.5)
+    assert _row(want + step * 0.999, want).ok
+    assert not _row(want + step * 1.001, want).ok
+    assert _row(want + step * 0.5, want).used == pytest.approx(0.5)
 
 
 def test_direction_counts_where_elements_pass():
     """Every element within a wide tolerance, and yet the vector points elsewhere."""
     want = np.array([1e-3, -1e-3, 2e-3], np.float32)
     row = _row(-want, want, tolerance={"atol": 1e-2, "cosine": 0.99})
-    assert row["cosine"] == pytest.approx(-1)
-    assert row["ok"], "below the floor of the tolerance the direction is noise"
+    assert row.cosine == pytest.approx(-1)
+    assert row.ok, "below the floor of the tolerance the direction is noise"
     row = _row(-want * 100, want * 100, tolerance={"atol": 1e-2, "rtol": 3, "cosine": 0.99})
-    assert row["used"] < 1
-    assert not row["ok"]
+    assert row.used < 1
+    assert not row.ok
 
 
 @pytest.mark.parametrize(
@@ -390,46 +391,46 @@ def test_direction_counts_where_elements_pass():
 )
 def test_problems_are_named(got, says):
     row = _row(got, np.zeros(3, np.float32))
-    assert not row["ok"]
-    assert says in row["problem"]
+    assert not row.ok
+    assert says in row.problem
 
 
 def test_infinities_must_be_where_the_source_has_them():
     want = np.array([-np.inf, 1, np.inf], np.float32)
-    assert _row(want.copy(), want)["ok"]
-    assert not _row(np.array([-np.inf, 1, 3e38], np.float32), want)["ok"]
-    assert not _row(-want, want)["ok"]
+    assert _row(want.copy(), want).ok
+    assert not _row(np.array([-np.inf, 1, 3e38], np.float32), want).ok
+    assert not _row(-want, want).ok
 
 
 def test_integers_and_booleans_are_exact():
     want = np.array([1, 2, 3])
-    assert _row(want.copy(), want)["ok"]
-    assert "1 of 3 values differ, by up to 1" in _row(np.array([1, 3, 3]), want)["problem"]
+    assert _row(want.copy(), want).ok
+    assert "1 of 3 values differ, by up to 1" in _row(np.array([1, 3, 3]), want).problem
     flags = np.array([True, False])
-    assert not _row(~flags, flags)["ok"]
-    assert not _row(want, want, tolerance={"atol": 5})["problem"]
-    assert not _row(want + 1, want, tolerance={"atol": 5})["ok"], "a tolerance is for floats"
+    assert not _row(~flags, flags).ok
+    assert not _row(want, want, tolerance={"atol": 5}).problem
+    assert not _row(want + 1, want, tolerance={"atol": 5}).ok, "a tolerance is for floats"
 
 
 def test_empty_and_scalar_outputs():
-    assert _row(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))["ok"]
-    assert not _row(np.zeros((0, 4), np.float32), np.zeros((1, 4), np.float32))["ok"]
-    assert _row(np.float32(2.0), np.array(2.0, np.float32))["ok"]
-    assert not _row(np.float32(2.1), np.array(2.0, np.float32))["ok"]
+    assert _row(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32)).ok
+    assert not _row(np.zeros((0, 4), np.float32), np.zeros((1, 4), np.float32)).ok
+    assert _row(np.float32(2.0), np.array(2.0, np.float32)).ok
+    assert not _row(np.float32(2.1), np.array(2.0, np.float32)).ok
 
 
 def test_looser_of_two_precisions_applies():
     want = np.ones(4, np.float32)
-    assert not _row(want * 1.005, want)["ok"]
-    assert _row(want * 1.005, want, precision="float16")["ok"]
-    assert parity.budget_for("float32", "float64") == parity.BUDGETS["float32"]
-    assert parity.budget_for("float64", "float64") == parity.BUDGETS["float64"]
+    assert not _row(want * 1.005, want).ok
+    assert _row(want * 1.005, want, precision="float16").ok
+    assert budgets.budget_for("float32", "float64") == budgets.BUDGETS["float32"]
+    assert budgets.budget_for("float64", "float64") == budgets.BUDGETS["float64"]
 
 
 def test_top1_counts_rows():
     want = np.array([[1, 2, 3], [3, 2, 1]], np.float32)
     got = np.array([[1, 2, 3], [1, 2, 3]], np.float32)
-    assert _row(got, want)["top1"] == 0.5
+    assert _row(got, want).top1 == 0.5
 
 
 @pytest.mark.parametrize(
@@ -437,10 +438,10 @@ def test_top1_counts_rows():
     [("1e-3", {"atol": 1e-3, "rtol": 1e-3}), ("atol=1e-4,cosine=0.9", {"atol": 1e-4, "cosine": 0.9}), (None, {})],
 )
 def test_tolerance_is_read(text, values):
-    assert parity.parse_tolerance(text) == values
+    assert budgets.parse_tolerance(text) == values
 
 
 @pytest.mark.parametrize("text", ["much", "atol=much", "rtoll=1", "-1", "nan", "atol=-1"])
 def test_bad_tolerance_is_an_option_error(text):
     with pytest.raises(OptionError):
-        parity.parse_tolerance(text)
+        budgets.parse_tolerance(text)

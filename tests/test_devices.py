@@ -22,7 +22,7 @@ def minilm(tmp_path_factory):
         dims=["batch=1..4", "sequence=1..64", "tflite.batch=1", "tflite.sequence=16..32/16"],
         snippet=["cpp", "swift"], progress=steps.append,
     )  # fmt: skip
-    return dict(zip(TARGETS, made, strict=True)), steps
+    return dict(zip(TARGETS, made, strict=True)), list(map(str, steps))
 
 
 def test_one_capture_serves_every_target(minilm):
@@ -34,7 +34,7 @@ def test_one_capture_serves_every_target(minilm):
 @pytest.mark.parametrize("target", TARGETS)
 def test_embeddings_are_those_of_pytorch(minilm, target):
     made, _ = minilm
-    worst = {row["name"]: row["max_abs"] for row in made[target].parity.outputs}
+    worst = {row.name: row.max_abs for row in made[target].parity.outputs}
     assert worst["sentence_embedding"] < 1e-6
     assert worst["last_hidden_state"] < 2e-5
 

@@ -4,9 +4,9 @@ import modelexport as mx
 import numpy as np
 import pytest
 import torch
+from modelexport.contract import LoadOptions
 from modelexport.errors import CaptureError
-from modelexport.source import describe
-from modelexport.types import LoadOptions
+from modelexport.model.inputs import describe
 from torch import nn
 
 
@@ -32,9 +32,9 @@ class Threshold(nn.Module):
 
 
 def captured(module, declaration):
-    from modelexport import capture, source
+    from modelexport.model import capture, resolve
 
-    return capture.capture(describe(source.resolve(mx.Source(module, (declaration,)), LoadOptions())), ())
+    return capture.capture(describe(resolve.resolve(mx.Source(module, (declaration,)), LoadOptions())))
 
 
 @pytest.mark.parametrize("height", ["height=2..", "height=2..64", "height=2..5"])

@@ -8,8 +8,8 @@ import zipfile
 
 import modelexport as mx
 import pytest
-from modelexport import pickles
 from modelexport.errors import SourceError, UnsafeFileError
+from modelexport.model import pickles
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 EXPORT = """
     import torch
 
-    from modelexport.types import Build
+    from modelexport import Build
 
     torch.export.save(source.program, out / "model.pt2")
     return Build("model.pt2", tools=("torch",))
@@ -20,12 +20,12 @@ EXPORT = """
 RUN = """
     import torch
 
-    from modelexport import torchref
-    from modelexport.types import Session
+    from modelexport.toolkit import module_reference
+    from modelexport import Session
 
     program = torch.export.load(artifact.entry_path)
     names = [spec.name for spec in artifact.outputs]
-    call = torchref.reference(program.module(), artifact.inputs, names, program)
+    call = module_reference(program.module(), artifact.inputs, names, program)
     return Session(lambda inputs: call(dict(inputs)), artifact.inputs, artifact.outputs)
 """
 

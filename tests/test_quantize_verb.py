@@ -7,9 +7,10 @@ import shutil
 import modelexport
 import numpy as np
 import pytest
-from modelexport import errors, golden
-from modelexport.calibration import open_calibration
-from modelexport.parity import compare
+from modelexport import errors
+from modelexport.data.samples import open_samples
+from modelexport.gate import golden
+from modelexport.gate.compare import compare
 
 NET = """
 import torch
@@ -85,7 +86,7 @@ def files(path):
 
 
 def report(artifact):
-    return artifact.details["quantization"]
+    return artifact.quantization_report().to_json()
 
 
 # --------------------------------------------------------------------------------------- the verb
@@ -110,7 +111,7 @@ def test_what_was_lost_is_measured_on_the_finished_copy(source, folder):
     score = report(made)["score"]
     assert (score["metric"], score["samples"], score["baseline"]) == ("cosine", 10, 1.0)
     assert score["data"] == f"held-out samples of {folder / 'x.npz'}"
-    data = open_calibration(modelexport.load(source), folder / "x.npz")
+    data = open_samples(modelexport.load(source), folder / "x.npz")
     _, held_out = data.split(0.75)
     with modelexport.run(source) as one, modelexport.run(made.path) as other:
         pairs = [(one(sample)["scores"], other(sample)["scores"]) for sample in held_out]
@@ -157,18 +158,18 @@ def test_a_target_that_returns_no_report_gets_one(source):
 
 def test_a_hook_that_wants_neither_data_nor_goal_still_works(source, monkeypatch):
     import toy_rounder
-    from modelexport import plugins
+    from modelexport.plugins import manager
 
     def old(artifact, out, options):
         shutil.copyfile(artifact.entry_path, out / "model.npz")
         return modelexport.Build("model.npz", precision="int8")
 
     monkeypatch.setattr(toy_rounder, "mx_quantize", modelexport.hookimpl(old))
-    plugins.target.cache_clear()
+    manager.target.cache_clear()
     try:
         assert report(modelexport.quantize(source))["score"]["drop"] == 0
     finally:
-        plugins.target.cache_clear()
+        manager.target.cache_clear()
 
 
 # --------------------------------------------------------------------------------------- budgets
@@ -219,21 +220,21 @@ def test_the_users_own_score_judges(source, folder):
 def test_int8_has_a_budget_of_its_own_for_floats_and_integers():
     want = np.linspace(-1, 1, 100, dtype=np.float32)
     near, far = want + np.float32(0.1), want + np.float32(1.08)
-    assert not compare("y", near, want, "float16")["ok"]
-    assert compare("y", near, want, "int8")["ok"]
-    assert not compare("y", far, want, "int8")["ok"]
-    assert compare("y", far, want, "int4")["used"] < 1
+    assert not compare("y", near, want, "float16").ok
+    assert compare("y", near, want, "int8").ok
+    assert not compare("y", far, want, "int8").ok
+    assert compare("y", far, want, "int4").used < 1
     whole = np.arange(100)
     for wrong, verdicts in ((0, (True, True, True)), (5, (False, True, True)), (10, (False, False, True))):
         other = np.where(whole < wrong, -1, whole)
-        found = [compare("n", other, whole, precision)["ok"] for precision in ("float32", "int8", "int4")]
+        found = [compare("n", other, whole, precision).ok for precision in ("float32", "int8", "int4")]
         assert tuple(found) == verdicts, wrong
 
 
 def test_integers_as_a_dtype_widen_nothing():
     """An output of int8 in a float32 model must be equal, and a float output of it keeps its budget."""
-    assert not compare("n", np.array([1, 2], np.int8), np.array([1, 3], np.int8), "float32")["ok"]
-    assert not compare("n", np.arange(100, dtype=np.int8), np.arange(100, dtype=np.int8)[::-1], "int8")["ok"]
+    assert not compare("n", np.array([1, 2], np.int8), np.array([1, 3], np.int8), "float32").ok
+    assert not compare("n", np.arange(100, dtype=np.int8), np.arange(100, dtype=np.int8)[::-1], "int8").ok
 
 
 def test_a_copy_that_computes_something_else_does_not_pass(source):
@@ -452,7 +453,7 @@ def test_the_report_as_tables(mx, quantized, tmp_path):
 
 def test_the_report_as_json(mx, quantized):
     shown = mx("inspect", quantized, "--quantization", "--json")
-    assert shown.json == report(modelexport.load(quantized))
+    assert shown.json == json.loads(json.dumps(report(modelexport.load(quantized))))
 
 
 def test_an_artifact_that_is_not_quantized_has_no_report(mx, source):
@@ -494,7 +495,7 @@ def test_the_chart_names_layers_and_precisions(mx, quantized, tmp_path):
 
 
 def test_names_are_shortened_in_the_middle():
-    from modelexport.charts import shortened
+    from modelexport.cli.show.charts import shortened
 
     assert shortened("abcdefghij", 10) == "abcdefghij"
     assert shortened("abcdefghijk", 10) == "abcd…ghijk"
@@ -642,26 +643,26 @@ def test_other_inputs_repeat_everything(export):
 
 def test_a_target_in_a_file_has_no_version_to_go_by(mx, export, build, monkeypatch):
     import toy_rounder
-    from modelexport import entrypoints, plugins
+    from modelexport.plugins import entrypoints, manager
 
     assert export().code == 0
-    real = plugins.find
+    real = manager.find
     file = entrypoints.FilePoint("mx.targets", "rounder", toy_rounder.__file__, "toy-rounder", "1.0")
     with monkeypatch.context() as patch:
-        entry = {"rounder": plugins.Entry("rounder", file)}
-        patch.setattr(plugins, "find", lambda group: real(group) | (entry if group == plugins.TARGETS else {}))
-        plugins.target.cache_clear()
+        entry = {"rounder": manager.Entry("rounder", file)}
+        patch.setattr(manager, "find", lambda group: real(group) | (entry if group == manager.TARGETS else {}))
+        manager.target.cache_clear()
         assert reused(export()) == []
-    plugins.target.cache_clear()
+    manager.target.cache_clear()
     assert reused(export()) == CHAIN
 
 
 def test_other_versions_of_tools_repeat_everything(export, monkeypatch):
-    from modelexport import plugins
+    from modelexport.plugins import installed
 
     assert export().code == 0
-    real = plugins.versions
-    monkeypatch.setattr(plugins, "versions", lambda names: dict.fromkeys(real(names), "9.9"))
+    real = installed.versions
+    monkeypatch.setattr(installed, "versions", lambda names: dict.fromkeys(real(names), "9.9"))
     assert reused(export()) == []
 
 

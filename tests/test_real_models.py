@@ -127,11 +127,11 @@ def embedding(hidden, mask):
 
 def test_minilm_knows_which_sentences_are_alike(minilm):
     """Through the tokenizer in the artifact's folder, which needs neither PyTorch nor transformers."""
-    from modelexport import preprocess
+    from modelexport.data.texts import text_inputs
 
     artifact, _ = minilm
     texts = ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell today."]
-    inputs = preprocess.text_inputs(artifact, texts)
+    inputs = text_inputs(artifact, texts)
     with mx.run(artifact.path) as session:
         sentences = session(inputs)["sentence_embedding"]
     alike, unlike = sentences[0] @ sentences[1], sentences[0] @ sentences[2]

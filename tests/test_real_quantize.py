@@ -10,8 +10,8 @@ from pathlib import Path
 import modelexport
 import numpy as np
 import pytest
-from modelexport import preprocess
-from modelexport.quantization import report_of
+from modelexport.data.images import image_inputs
+from modelexport.data.texts import text_inputs
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def embed(sentences):
             artifact = modelexport.load(path)
             with modelexport.run(path) as session:
                 parts = np.array_split(np.array(sentences[0]), len(sentences[0]) // 8)
-                feeds = [preprocess.text_inputs(artifact, part.tolist()) for part in parts]
+                feeds = [text_inputs(artifact, part.tolist()) for part in parts]
                 done[path] = np.concatenate([session(inputs)["sentence_embedding"] for inputs in feeds])
         return done[path]
 
@@ -94,8 +94,8 @@ def test_minilm_in_int8_is_small_and_close(minilm, embed, record_property):
     assert len(alike) == JUDGED
     assert alike.min() >= 0.995
     assert size(int8, base) <= 0.30
-    report = report_of(modelexport.load(int8))
-    assert report.score["drop"] <= 0.002  # the budget of `auto`
+    report = modelexport.load(int8).quantization_report()
+    assert report.score.drop <= 0.002  # the budget of `auto`
     assert any(trial.verdict == "holds the budget" for trial in report.trials)
 
 
@@ -125,9 +125,9 @@ def test_static_int8_of_minilm_collapses_and_is_repaired(minilm, texts, embed, m
     done = mx(*static, "-o", repaired, "--max-drop", "0.01")
     assert done.code == 0, done.err
     assert cosines(embed(repaired), embed(base)).mean() > 0.95
-    report = report_of(modelexport.load(repaired))
+    report = modelexport.load(repaired).quantization_report()
     left = [layer for layer in report.layers if layer.precision == "float32"]
-    assert report.score["drop"] <= 0.01
+    assert report.score.drop <= 0.01
     assert 0 < len(left) < len(report.layers) / 2
     assert all(layer.output_sqnr is not None for layer in left)
     assert all(layer.cost is not None for layer in left if layer.kind == "MatMul")
@@ -158,7 +158,7 @@ def test_static_int8_of_efficientnet(photographs, tmp_path, record_property):
     (base,) = modelexport.export(f"{MODELS}:efficientnet", ["onnx"], tmp_path)
     options = {"mode": "static", "explain": "false"}
     int8 = modelexport.quantize(base.path, options=options, calibration=pieces)
-    inputs = preprocess.image_inputs(base, [*originals, *sorted(pieces.iterdir())])
+    inputs = image_inputs(base, [*originals, *sorted(pieces.iterdir())])
     with modelexport.run(base.path) as float_session, modelexport.run(int8.path) as session:
         want, got = (run(inputs)["logits"] for run in (float_session, session))
     alike, same = cosines(got, want), got.argmax(1) == want.argmax(1)

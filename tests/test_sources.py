@@ -371,7 +371,7 @@ def test_samples_become_cases_of_the_gate(nets, tmp_path):
     np.savez(tmp_path / "s.npz", **{"input/0": X, "input/1": X[:1] * 100})
     (artifact,) = modelexport.export(f"{nets}:as_source", "onnx", tmp_path, sample=tmp_path / "s.npz")
     assert {"sample 0", "sample 1"} <= set(artifact.parity.cases)
-    from modelexport import golden
+    from modelexport.gate import golden
 
     kept = {case.name: case for case in golden.load(artifact.golden).cases}
     assert np.array_equal(kept["sample 1"].inputs["input"], X[:1] * 100)

@@ -18,7 +18,7 @@ from typing import Any
 
 import outcomes
 import torch
-from modelexport.types import Artifact, LoadOptions
+from modelexport.contract import Artifact, LoadOptions
 from outcomes import Outcome, Probe
 
 PIXELS = "pixel_values:float32[batch=1..4,3,32,32]"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import outcomes
 import torch
-from modelexport.types import Source
+from modelexport.contract import Source
 from outcomes import Outcome, Probe
 from torch.utils import _pytree
 

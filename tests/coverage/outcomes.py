@@ -26,9 +26,13 @@ from unittest.mock import patch
 import numpy as np
 import onnxruntime
 import torch
-from modelexport import api, pipeline, source, worker
+from modelexport import api
+from modelexport.contract import Artifact, LoadOptions
 from modelexport.errors import MxError, ParityError
-from modelexport.types import Artifact, LoadOptions
+from modelexport.gate import worker
+from modelexport.model import resolve
+from modelexport.work import convert, prepare
+from modelexport.work.requests import Verification
 
 VERIFIED = "equal"
 REFUSED = "refused with a reason"
@@ -81,9 +85,8 @@ class Exporter:
         final = self._folder / "model.onnx"
         error, message, checked, gap = "", "", "", 0.0
         try:
-            job = pipeline.prepare(source.resolve(model(), options))
-            formats = pipeline.chain("onnx", job.source.format)
-            artifact = pipeline.make(job, formats, final, {}, pipeline.Gate(child=self._child()))
+            job = prepare.prepare(resolve.resolve(model(), options))
+            artifact = convert.make(job, "onnx", final, Verification(child=self._child()))
             found = probe(api.load(artifact.path))
             checked, gap = found.inputs, check(artifact.entry_path, found)
             outcome = VERIFIED

@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from modelexport import cli, manifest
+from modelexport import cli
+from modelexport.store import manifest
 
 
 def export(arguments):

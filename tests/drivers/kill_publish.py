@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from modelexport import manifest, staging
-from modelexport.types import Artifact, Dim, TensorSpec
+from modelexport.contract import Artifact, Dim, TensorSpec
+from modelexport.store import manifest, staging
 
 SPEC = (TensorSpec("x", "float32", (Dim("batch"), 3)),)
 

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from modelexport import manifest, staging
-from modelexport.types import Artifact, TensorSpec
+from modelexport.contract import Artifact, TensorSpec
+from modelexport.store import manifest, staging
 
 SPEC = (TensorSpec("x", "float32", (3,)),)
 

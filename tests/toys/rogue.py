@@ -7,9 +7,9 @@ import os
 import signal
 from dataclasses import dataclass
 
-from modelexport import Build, MxError, Session, Target, hookimpl
+from modelexport import Build, MxError, Session, Target, Verb, hookimpl
+from modelexport.contract import option
 from modelexport.errors import CannotRunHere, RuntimeFailure
-from modelexport.options import option
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def mx_target():
         name="rogue",
         summary="NumPy, and as wrong as it is told to be",
         consumes=("module",),
-        options={"export": Options},
+        verbs={"export": Verb(Options)},
         mutates=False,
     )
 

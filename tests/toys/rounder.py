@@ -7,10 +7,9 @@ calibration data too. `find` looks for the fewest bits that hold the goal.
 import os
 from dataclasses import dataclass
 
-from modelexport import Build, Session, Target, hookimpl
+from modelexport import Build, Session, Target, Verb, hookimpl
+from modelexport.contract import QuantizationReport, QuantizedLayer, Trial, option
 from modelexport.errors import CannotRunHere
-from modelexport.options import option
-from modelexport.quantization import Layer, Report, Trial
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ def mx_target():
         name="rounder",
         summary="NumPy, rounded",
         consumes=("module",),
-        options={"export": ExportOptions, "optimize": OptimizeOptions, "quantize": QuantizeOptions},
-        precisions={
-            "int8": {"optimize": {}, "quantize": {"mode": "weights"}},
-            "fp16": {"optimize": {"precision": "float16"}},
+        verbs={
+            "export": Verb(ExportOptions),
+            "optimize": Verb(OptimizeOptions, precisions={"int8": {}, "fp16": {"precision": "float16"}}),
+            "quantize": Verb(QuantizeOptions, precisions={"int8": {"mode": "weights"}}),
         },
     )
 
@@ -92,9 +91,13 @@ def mx_quantize(artifact, out, options, calibration, goal):
     if options.mode == "bare":
         return Build("model.npz", precision="int8")
     weight = arrays["weight"]
-    layer = Layer("linear", "Gemm", f"int{bits}", (float(weight.min()), float(weight.max())), sqnr=6.0 * bits)
-    report = Report(options.mode, {"bits": bits}, (layer,), tuple(trials), calibrated=options.mode == "static")
-    return Build("model.npz", tools=("numpy",), precision="int8", details={"quantization": report.to_json()})
+    layer = QuantizedLayer(
+        "linear", "Gemm", f"int{bits}", (float(weight.min()), float(weight.max())), sqnr=6.0 * bits
+    )
+    report = QuantizationReport(
+        options.mode, {"bits": bits}, (layer,), tuple(trials), calibrated=options.mode == "static"
+    )
+    return Build("model.npz", tools=("numpy",), precision="int8", quantization=report)
 
 
 def _rounded(weight, bits):

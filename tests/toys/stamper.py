@@ -4,12 +4,8 @@ import shutil
 from dataclasses import dataclass
 from typing import Literal
 
-from modelexport import hookimpl
+from modelexport.contract import Build, CompiledLayer, QuantizationReport, Target, Verb, hookimpl, option
 from modelexport.errors import CannotRunHere
-from modelexport.options import option
-from modelexport.quantization import Report
-from modelexport.target import Target
-from modelexport.types import Build
 
 
 @dataclass(frozen=True)
@@ -25,8 +21,10 @@ def mx_target():
         name="stamper",
         summary="a toy compiler",
         consumes=("writer",),
-        options={"export": Options},
-        precisions={"int8": {"export": {"stamp": "gold"}}, "int4": {"quantize": {}}},
+        verbs={
+            "export": Verb(Options, precisions={"int8": {"stamp": "gold"}}),
+            "quantize": Verb(precisions={"int4": {}}),
+        },
     )
 
 
@@ -38,17 +36,17 @@ def mx_machine():
 @hookimpl
 def mx_export(source, out, options):
     shutil.copyfile(source.entry_path, out / "stamped.bin")
-    layers = [{"name": "hammer", "kind": "blow", "precision": "float32", "source": "add + mul"}]
-    layers += [{"name": "rest", "kind": "pause", "precision": "", "source": ""}]
-    layers += [{"name": f"polish.{i}", "kind": "rub", "precision": "int8"} for i in range(3)]
-    precision = "int8" if options.stamp == "gold" else source.precision
-    return Build("stamped.bin", (), precision, {"layers": layers, "verified before": source.parity.verified})
+    layers = [CompiledLayer("hammer", "blow", "float32", "add + mul"), CompiledLayer("rest", "pause", "")]
+    layers += [CompiledLayer(f"polish.{i}", "rub", "int8") for i in range(3)]
+    precision = "int8" if options.stamp == "gold" else None
+    details = {"verified before": source.parity.verified}
+    return Build("stamped.bin", (), precision, details, layers=tuple(layers))
 
 
 @hookimpl
 def mx_quantize(artifact, out):
     shutil.copyfile(artifact.entry_path, out / "stamped.bin")
-    return Build("stamped.bin", precision="int4", details={"quantization": Report("copy", {}, ()).to_json()})
+    return Build("stamped.bin", precision="int4", quantization=QuantizationReport("copy"))
 
 
 @hookimpl

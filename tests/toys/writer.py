@@ -4,11 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.quantization import Report
-from modelexport.target import Target
-from modelexport.types import Build, Session
+from modelexport.contract import Build, QuantizationReport, Session, Target, Verb, hookimpl, option
+from modelexport.toolkit import module_reference
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ def mx_target():
     return Target(
         name="writer",
         summary="a toy with snippets",
-        options={"export": Options},
+        verbs={"export": Verb(Options)},
         snippets=("cobol", "forth"),
     )
 
@@ -39,17 +36,16 @@ def mx_export(source, out, options):
 @hookimpl
 def mx_quantize(artifact, out):
     shutil.copyfile(artifact.entry_path, out / "program.pt2")
-    return Build("program.pt2", precision="int8", details={"quantization": Report("copy", {}, ()).to_json()})
+    return Build("program.pt2", precision="int8", quantization=QuantizationReport("copy"))
 
 
 @hookimpl
 def mx_run(artifact):
     import torch
-    from modelexport import torchref
 
     program = torch.export.load(artifact.entry_path)
     names = [spec.name for spec in artifact.outputs]
-    call = torchref.reference(program.module(), artifact.inputs, names, program)
+    call = module_reference(program.module(), artifact.inputs, names, program)
     return Session(lambda inputs: call(dict(inputs)), artifact.inputs, artifact.outputs)
 
 

@@ -6,29 +6,10 @@ imported before a verb needs it.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-
-_HOME = {
-    "benchmark": "api",
-    "export": "api",
-    "load": "api",
-    "optimize": "api",
-    "quantize": "api",
-    "run": "api",
-    "verify": "api",
-    "MxError": "errors",
-    "hookimpl": "hookspecs",
-    "Artifact": "types",
-    "Build": "types",
-    "Dim": "types",
-    "Session": "types",
-    "Source": "types",
-    "Target": "target",
-    "TensorSpec": "types",
-}
+from .errors import __version__
+from .lazy import face
 
 __all__ = [
     "Artifact",
@@ -39,6 +20,7 @@ __all__ = [
     "Source",
     "Target",
     "TensorSpec",
+    "Verb",
     "__version__",
     "benchmark",
     "export",
@@ -52,18 +34,28 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .api import benchmark, export, load, optimize, quantize, run, verify
+    from .contract import Artifact, Build, Dim, Session, Source, Target, TensorSpec, Verb, hookimpl
     from .errors import MxError
-    from .hookspecs import hookimpl
-    from .types import Artifact, Build, Dim, Session, Source, Target, TensorSpec
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = face(
+    __name__,
+    {
+        "benchmark": ".api",
+        "export": ".api",
+        "load": ".api",
+        "optimize": ".api",
+        "quantize": ".api",
+        "run": ".api",
+        "verify": ".api",
+        "MxError": ".errors",
+        "Artifact": ".contract",
+        "Build": ".contract",
+        "Dim": ".contract",
+        "Session": ".contract",
+        "Source": ".contract",
+        "Target": ".contract",
+        "TensorSpec": ".contract",
+        "Verb": ".contract",
+        "hookimpl": ".contract",
+    },
+)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 
+__version__ = "0.1.0"
+
 
 class MxError(Exception):
     """Base of every expected failure.
@@ -121,3 +123,8 @@ def is_disk_error(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, for messages that must fit on one."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

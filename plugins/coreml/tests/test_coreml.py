@@ -13,10 +13,19 @@ import pytest
 ct = pytest.importorskip("coremltools")
 torch = pytest.importorskip("torch")
 
-from modelexport import api, golden, options, parity, pipeline, quantization, worker  # noqa: E402
-from modelexport import source as sources  # noqa: E402
+from modelexport import api  # noqa: E402
+from modelexport.contract import (  # noqa: E402
+    LoadOptions,
+)
 from modelexport.errors import ConversionError, InputError, MxError, OptionError, ParityError  # noqa: E402
-from modelexport.types import LoadOptions  # noqa: E402
+from modelexport.gate import (  # noqa: E402
+    golden,
+    verify,
+    worker,
+)
+from modelexport.model import resolve  # noqa: E402
+from modelexport.work import convert, prepare  # noqa: E402
+from modelexport.work.requests import Verification  # noqa: E402
 from modelexport_coreml import ExportOptions, package  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
@@ -37,10 +46,8 @@ def export(module, folder, *inputs, outputs=(), processing=None, **chosen):
     """As `mx.export`, with the file's own process for the gate."""
     torch.manual_seed(0)
     source = mx.Source(module.eval(), inputs=inputs, outputs=outputs, name="net", processing=processing or {})
-    job = pipeline.prepare(sources.resolve(source, LoadOptions()))
-    made = {"coreml": options.build(ExportOptions, chosen, "coreml")}
-    formats = pipeline.chain("coreml", job.source.format)
-    return pipeline.make(job, formats, folder / "net.coreml", made, pipeline.Gate(child=GATES[0]))
+    job = prepare.prepare(resolve.resolve(source, LoadOptions()))
+    return convert.make(job, "coreml", folder / "net.coreml", Verification(child=GATES[0]), chosen)
 
 
 def quantize(artifact, folder, calibration=None, **chosen):
@@ -49,7 +56,7 @@ def quantize(artifact, folder, calibration=None, **chosen):
     made = api.quantize(
         artifact.path, folder / "small.coreml", options=chosen, calibration=calibration, verify=False
     )
-    return replace(made, parity=parity.verify(made, child=GATES[0]))
+    return replace(made, parity=verify.verify_artifact(made, child=GATES[0]))
 
 
 def spec_of(artifact):
@@ -57,7 +64,7 @@ def spec_of(artifact):
 
 
 def worst(artifact):
-    return max(row["max_abs"] for row in artifact.parity.outputs)
+    return max(row.max_abs for row in artifact.parity.outputs)
 
 
 class Small(nn.Sequential):
@@ -197,7 +204,7 @@ def test_the_session_says_who_computes(small):
 
 
 def test_the_program_is_left_as_it_was(tmp_path):
-    from modelexport.types import Captured, TensorSpec
+    from modelexport.contract import Captured, TensorSpec
     from modelexport_coreml import ExportOptions, mx_export
 
     program = torch.export.export(Small().eval(), (torch.zeros(1, 3, 16, 16),))
@@ -229,7 +236,7 @@ def test_names_are_kept_and_made_identifiers(tmp_path):
 def test_dims_are_ranges_and_the_session_refuses_others(line):
     ranges = spec_of(line).description.input[0].type.multiArrayType.shapeRange.sizeRanges
     assert [(r.lowerBound, r.upperBound) for r in ranges] == [(1, 32), (64, 64)]
-    assert any("batch has no upper bound" in note for note in line.details["notes"])
+    assert any("batch has no upper bound" in note for note in line.notes)
     with api.run(line.path) as session:
         assert next(iter(session({"x": np.zeros((32, 64), np.float32)}).values())).shape == (32, 64)
         with pytest.raises(InputError, match=r"\[33, 64\] is outside"):
@@ -345,7 +352,7 @@ def test_a_wrong_weight_is_caught(line, tmp_path):
     middle = len(data) // 2 // 4 * 4
     data[middle : middle + 4] = np.float32(5).tobytes()
     blob(artifact.path).write_bytes(bytes(data))
-    assert parity.verify(artifact, child=GATES[0]).verified is False
+    assert verify.verify_artifact(artifact, child=GATES[0]).verified is False
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
@@ -368,7 +375,7 @@ def test_a_bit_that_flips_while_the_package_is_written_is_caught(precision, tmp_
 
 def test_a_parameter_that_the_converter_changes_is_caught(tmp_path):
     """A constant that bears a parameter's name is that parameter: here the model's is another one by then."""
-    from modelexport.types import Captured, TensorSpec
+    from modelexport.contract import Captured, TensorSpec
     from modelexport_coreml import mx_export
 
     program = torch.export.export(nn.Embedding(8, 4), (torch.zeros(1, 2, dtype=torch.int64),))
@@ -413,7 +420,7 @@ def test_what_is_refused_whole_is_taken_apart_and_said(tmp_path):
     artifact = export(Projected(), tmp_path, "x:float32[2,3,4]")
     assert artifact.parity.verified is True
     assert worst(artifact) < 1e-5
-    (note,) = artifact.details["notes"]
+    (note,) = artifact.notes
     assert note.startswith("attention and recurrence were taken apart: whole, coremltools can't convert the model")
     assert "lstm" not in artifact.details["operators"]
 
@@ -469,9 +476,9 @@ def test_weights_in_fewer_bits(options, precision, operator, ratio, wide, tmp_pa
     assert result.precision == precision
     assert result.parity.verified is True
     assert result.details["operators"][operator] == 2  # the last layer is smaller than min-size
-    report = quantization.report_of(result)
+    report = result.quantization_report()
     assert report.mode == options["mode"]
-    assert report.score["score"] > (0.98 if precision == "int8" and options["mode"] != "prune" else 0.94)
+    assert report.score.score > (0.98 if precision == "int8" and options["mode"] != "prune" else 0.94)
     assert all(layer.bytes_saved > 0 for layer in report.layers)
     saved = sum(layer.bytes_saved for layer in report.layers)
     weights = 4 * (64 * 128 + 128 * 64)
@@ -493,7 +500,7 @@ def test_constants_with_infinities_stay_as_they_are(tmp_path):
     artifact = export(Masked(), tmp_path, "x:float32[2,64,64]")
     result = quantize(artifact, tmp_path, mode="palettize", bits=4)
     assert result.parity.verified is True
-    notes = {layer.note for layer in quantization.report_of(result).layers}
+    notes = {layer.note for layer in result.quantization_report().layers}
     assert "it holds infinities" in notes
 
 
@@ -557,9 +564,9 @@ def test_activations_in_8_bits(branches, tmp_path):
     assert operators["constexpr_blockwise_shift_scale"] == 1  # of the large convolution; the others are below 2048
     assert operators["quantize"] >= 6
     assert operators["dequantize"] >= operators["quantize"]
-    report = quantization.report_of(result)
+    report = result.quantization_report()
     assert report.calibrated
-    assert report.score["score"] > 0.999
+    assert report.score.score > 0.999
     layers = {layer.kind: layer for layer in report.layers}
     assert {layer.precision for layer in report.layers} == {"int8"}
     assert set(layers) == {"conv", "add", "max_pool", "linear"}
@@ -575,7 +582,7 @@ def test_activations_in_8_bits(branches, tmp_path):
 
 def test_activations_without_data_are_said_to_be_guesses(branches, tmp_path):
     result = quantize(branches, tmp_path, mode="activations", min_size=1, exclude="max_pool*")
-    report = quantization.report_of(result)
+    report = result.quantization_report()
     assert not report.calibrated
     assert "generated inputs" in report.warnings[0]
     kept = {layer.kind: (layer.precision, layer.note) for layer in report.layers if layer.note == "excluded"}
@@ -595,7 +602,7 @@ def test_activations_beyond_half_precision_are_left(tmp_path):
     artifact = export(Masked(), tmp_path, "x:float32[2,64]", "far:float32[2,64]=0..1", compute_precision="float16")
     result = quantize(artifact, tmp_path, mode="activations")
     assert result.parity.verified is True
-    notes = {layer.kind: layer.note for layer in quantization.report_of(result).layers}
+    notes = {layer.kind: layer.note for layer in result.quantization_report().layers}
     assert notes["add"] == "its values are beyond half precision"
 
 

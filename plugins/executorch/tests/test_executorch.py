@@ -62,7 +62,7 @@ def test_a_batch_keeps_every_size(cnn):
 def test_open_dims_get_a_bound(make):
     artifact = make(nn.Linear(3, 2), "input:float32[rows,3]", bound=40)
     assert artifact.details["bounds"] == {"rows": 40}
-    assert "rows has no upper bound" in artifact.details["notes"][0]
+    assert "rows has no upper bound" in artifact.notes[0]
     with api.run(artifact.path) as session:
         assert session({"input": np.ones((40, 3), np.float32)})["output"].shape == (40, 2)
         with pytest.raises(InputError, match=r"rows.*40"):

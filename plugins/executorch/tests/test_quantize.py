@@ -4,7 +4,7 @@ import modelexport
 import numpy as np
 import pytest
 import torch
-from modelexport import Source, api, quantization
+from modelexport import Source, api
 from modelexport.errors import OptionError
 from torch import nn
 
@@ -69,7 +69,7 @@ def images(tmp_path_factory):
 
 
 def report(artifact):
-    return quantization.report_of(artifact)
+    return artifact.quantization_report()
 
 
 def precisions(artifact):
@@ -83,7 +83,7 @@ def test_static_on_calibration_data(cnn, images, tmp_path):
     assert (found.mode, found.calibrated, made.precision) == ("static", True, "int8")
     assert set(precisions(made).values()) == {"int8"} and len(found.layers) == 5
     assert made.details["delegated"]["share"] > 0.9
-    assert found.score["drop"] < 0.005  # 0.03 where ReLU6 is rounded before it clamps
+    assert found.score.drop < 0.005  # 0.03 where ReLU6 is rounded before it clamps
     assert made.entry_path.stat().st_size < 0.6 * cnn.entry_path.stat().st_size
 
 
@@ -104,10 +104,10 @@ def test_layers_can_be_left_out(cnn, images, tmp_path):
 @pytest.mark.slow
 def test_layers_are_left_until_the_goal_holds(cnn, images, tmp_path):
     first = modelexport.quantize(cnn.path, tmp_path / "first", calibration=images, verify=False)
-    budget = report(first).score["drop"] / 2
+    budget = report(first).score.drop / 2
     made = modelexport.quantize(cnn.path, tmp_path / "out", calibration=images, max_drop=budget, verify=False)
     found = report(made)
-    assert found.score["drop"] <= budget
+    assert found.score.drop <= budget
     assert found.trials[-1].verdict == "kept" and found.trials[-1].left
     assert "float32" in precisions(made).values() and "int8" in precisions(made).values()
 

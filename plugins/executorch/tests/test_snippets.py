@@ -7,8 +7,9 @@ import modelexport
 import numpy as np
 import pytest
 import torch
-from modelexport import Source, api, plugins
+from modelexport import Source, api
 from modelexport.errors import ConversionError
+from modelexport.plugins import manager
 from torch import nn
 
 LIBRARY = {"java": "tree_sitter_java", "kotlin": "tree_sitter_kotlin", "swift": "tree_sitter_swift"}
@@ -40,11 +41,11 @@ def artifact(tmp_path_factory):
 
 
 def snippet(artifact, language):
-    return plugins.target("executorch").hook.mx_snippet(artifact=artifact, language=language)
+    return manager.target("executorch").hook.mx_snippet(artifact=artifact, language=language)
 
 
 def test_every_language_has_one(artifact):
-    described = plugins.target("executorch").target
+    described = manager.target("executorch").target
     for language in described.snippets:
         texts = snippet(artifact, language)
         assert any("batch=1..4" in text and "model" in text for text in texts.values()), language

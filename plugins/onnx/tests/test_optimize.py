@@ -12,8 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from modelexport import cli, manifest, turns
+from modelexport import cli
 from modelexport.errors import ConversionError, OptionError
+from modelexport.store import manifest
+from modelexport.toolkit import latency
 from modelexport_onnx import modelfile
 from onnx import numpy_helper
 from torch import nn
@@ -116,7 +118,7 @@ class Mixed(nn.Module):
 def few_turns(monkeypatch, request):
     """Most tests say what is to be kept, and measure only that there is a figure."""
     if "slow" not in request.node.name and "slow" not in request.keywords:
-        monkeypatch.setattr(turns, "TURNS", 2)
+        monkeypatch.setattr(latency, "TURNS", 2)
 
 
 @pytest.fixture
@@ -269,7 +271,7 @@ def test_exactly_the_node_that_overflows_stays_and_is_named(export, tmp_path):
     assert reason.startswith("writes values up to ")
     largest = float(reason.split()[4].rstrip(";"))
     assert 1e5 < largest <= 3e5
-    assert f"{node} stays in float32: {reason}" in made.details["notes"]
+    assert f"{node} stays in float32: {reason}" in made.notes
     graph = modelfile.load(made.entry_path).graph
     (kept,) = [n for n in graph.node if n.name == node]
     assert kept.output[0] == graph.output[1].name
@@ -323,7 +325,7 @@ def test_bfloat16_for_a_gpu_that_is_not_here(export, tmp_path):
     assert made.parity.verified == "structure"
     assert "cuda" in made.parity.reason
     assert made.precision == "bfloat16"
-    assert any("not measured" in note for note in made.details["notes"])
+    assert any("not measured" in note for note in made.notes)
     assert made.details["ratios"] == {"simplified": {}, "simplified, bfloat16": {}}
     assert kinds(made) == {"BFLOAT16"}
     from onnx.reference import ReferenceEvaluator
@@ -363,7 +365,7 @@ def test_what_is_slower_is_not_kept_unless_asked_for(export, tmp_path):
     assert worst > 1.1
     assert made.precision == "float32"
     assert made.details["kept"] != "simplified, float16"
-    (note,) = [n for n in made.details["notes"] if n.startswith("simplified, float16 is not kept")]
+    (note,) = [n for n in made.notes if n.startswith("simplified, float16 is not kept")]
     assert round(worst, 2) in figure(note)
     if made.details["kept"].startswith("nothing"):
         assert made.entry_path.read_bytes() == artifact.entry_path.read_bytes()
@@ -387,7 +389,7 @@ def test_a_model_that_nothing_helps_is_written_unchanged(export, tmp_path, monke
     made = mx.optimize(artifact.path, tmp_path / "o.onnx", options={"level": "basic", "keep_slower": True})
     assert made.parity.verified is True
     assert made.entry_path.read_bytes() == artifact.entry_path.read_bytes()
-    first, last = made.details["notes"]
+    first, last = made.notes
     assert "simplified is not kept: output" in first
     assert "× the budget" in first
     assert last == "the model is written unchanged"
@@ -408,7 +410,7 @@ def test_when_a_simplifier_fails(level, encoder, tmp_path, monkeypatch):
         assert list(tmp_path.iterdir()) == []
         return
     made = mx.optimize(encoder.path, tmp_path / "o.onnx", options=ALL, verify=False)
-    assert any("simplified: failed" in n and "a graph it has never seen" in n for n in made.details["notes"])
+    assert any("simplified: failed" in n and "a graph it has never seen" in n for n in made.notes)
     assert made.details["fusions"]["SkipLayerNormalization"] == 4
 
 

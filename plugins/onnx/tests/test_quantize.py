@@ -12,9 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from modelexport import cli, golden, turns
+from modelexport import cli
 from modelexport.errors import ArtifactError, ConversionError, InputError, OptionError, ParityError
-from modelexport.quantization import report_of
+from modelexport.gate import golden
 from onnx import helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
@@ -143,7 +143,9 @@ ZOO = {
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     """What is written and computed is judged here: a busy machine must not decide what `auto` takes."""
-    monkeypatch.setattr(turns, "latency_ratios", lambda calls: measured(calls, 0.9))
+    from modelexport_onnx.quantization import attempt
+
+    monkeypatch.setattr(attempt, "latency_ratios", lambda calls: measured(calls, 0.9))
 
 
 def measured(calls, ratio):
@@ -275,7 +277,7 @@ def digests(path):
 
 def test_static_has_bytes_for_activations_and_a_scale_a_channel_for_weights(zoo, quantized):
     made = quantized("convolutions", mode="static")
-    assert (made.precision, report_of(made).mode) == ("int8", "static")
+    assert (made.precision, made.quantization_report().mode) == ("int8", "static")
     file = Written(made)
     assert len(file.all("Conv")) == 3
     for node in file.all("Conv"):
@@ -340,8 +342,8 @@ def test_types_of_weights_and_activations(quantized):
         zeros = {str(wide.arrays[node.input[2]].dtype) for node in wide.all("QuantizeLinear")}
         assert zeros == {wanted}
         assert {str(wide.dequantized(n.input[1])[0].dtype) for n in wide.all("Conv")} == {"int8"}
-        narrow = report_of(quantized("convolutions", mode="static")).score["drop"]
-        assert report_of(made).score["drop"] < narrow / 2
+        narrow = quantized("convolutions", mode="static").quantization_report().score.drop
+        assert made.quantization_report().score.drop < narrow / 2
 
 
 def test_operators_and_nodes_to_leave_out(quantized):
@@ -349,13 +351,13 @@ def test_operators_and_nodes_to_leave_out(quantized):
     assert all(node.input[1] in only.arrays for node in only.all("Conv"))
     assert only.dequantized(only.all("Gemm")[0].input[1])[0].dtype == np.int8
     whole = quantized("convolutions", mode="static")
-    names = [layer.name for layer in report_of(whole).layers if layer.kind == "Conv"]
+    names = [layer.name for layer in whole.quantization_report().layers if layer.kind == "Conv"]
     part = quantized("convolutions", mode="static", exclude=f"{names[0]},node_lin?ar")
     file = Written(part)
     kept = [node.input[1] in file.arrays for node in file.all("Conv")]
     assert kept == [True, False, False]
     assert file.all("Gemm")[0].input[1] in file.arrays
-    assert names[0] not in {layer.name for layer in report_of(part).layers}
+    assert names[0] not in {layer.name for layer in part.quantization_report().layers}
 
 
 def test_a_pattern_that_matches_nothing_is_a_mistake(quantized):
@@ -432,7 +434,7 @@ def test_weights_in_blocks(zoo, quantized, bits, block, name):
 
 def test_halves(zoo, quantized):
     made = quantized("convolutions", mode="float16")
-    assert (made.precision, report_of(made).mode) == ("float16", "float16")
+    assert (made.precision, made.quantization_report().mode) == ("float16", "float16")
     assert {a.dtype for a in Written(made).arrays.values() if a.dtype.kind == "f"} == {np.dtype(np.float16)}
     samples = data("convolutions", 4, seed=5)
     assert 1e-12 < noise(answers(made, samples), answers(zoo("convolutions"), samples)) < 1e-5
@@ -454,7 +456,7 @@ def test_halves_that_crash_onnx_runtime_are_an_error(zoo, tmp_path):
 
 def test_tensorrt_takes_pairs_of_int8_on_weights_too_and_no_int32(zoo, quantized):
     made = quantized("convolutions", preset="tensorrt")
-    assert (made.precision, report_of(made).mode) == ("int8", "static")
+    assert (made.precision, made.quantization_report().mode) == ("int8", "static")
     file = Written(made)
     for node in (*file.all("QuantizeLinear"), *file.all("DequantizeLinear")):
         zero = file.arrays[node.input[2]]
@@ -528,7 +530,7 @@ def test_a_channel_that_was_silent_in_the_samples_may_speak_later(tmp_path):
     quiet = [{"x": draw.uniform(-1, 1, (1, 32)).astype(np.float32)} for _ in range(40)]
     loud = [{"x": draw.uniform(-5, 5, (1, 32)).astype(np.float32)} for _ in range(40)]
     made = mx.quantize(artifact.path, options={"mode": "dynamic"}, calibration=quiet)
-    assert any(note.startswith("smoothed") for note in made.details["notes"])
+    assert any(note.startswith("smoothed") for note in made.notes)
     assert noise(answers(made, quiet), answers(artifact, quiet)) < 0.02
     assert noise(answers(made, loud), answers(artifact, loud)) < 0.02
 
@@ -608,11 +610,11 @@ def test_embedding_tables_row_by_row_are_what_numpy_makes_of_them():
 
 def test_auto_folds_the_weights_of_convolutions_without_data(zoo, quantized, tmp_path):
     made = quantized("convolutions", data=None)
-    assert report_of(made).mode == "folded"
+    assert made.quantization_report().mode == "folded"
     file = Written(made)
     assert file.counts["ConvInteger"] == file.counts["QuantizeLinear"] == 0
     assert made.entry_path.stat().st_size < 0.4 * zoo("convolutions").entry_path.stat().st_size
-    assert any("give --calibration" in note for note in made.details["notes"])
+    assert any("give --calibration" in note for note in made.notes)
 
     def loaded(artifact, config):
         """The operators that ONNX Runtime computes when it has optimized the model."""
@@ -629,21 +631,23 @@ def test_auto_folds_the_weights_of_convolutions_without_data(zoo, quantized, tmp
 
 def test_auto_takes_calibrated_convolutions_and_dynamic_matrices(quantized):
     static = quantized("convolutions")
-    assert report_of(static).mode == "static"
+    assert static.quantization_report().mode == "static"
     assert Written(static).counts["ConvInteger"] == 0
     for name in ("perceptron", "encoder", "recurrent"):
         made = quantized(name, data=None)
-        assert report_of(made).mode == "dynamic", name
-        score = report_of(made).score
-        assert score["drop"] <= 0.002
+        assert made.quantization_report().mode == "dynamic", name
+        score = made.quantization_report().score
+        assert score.drop <= 0.002
 
 
 def test_auto_takes_nothing_that_is_slower(zoo, tmp_path, monkeypatch):
-    monkeypatch.setattr(turns, "latency_ratios", lambda calls: measured(calls, 3.0))
+    from modelexport_onnx.quantization import attempt
+
+    monkeypatch.setattr(attempt, "latency_ratios", lambda calls: measured(calls, 3.0))
     for name in ("convolutions", "perceptron"):
         made = mx.quantize(zoo(name).path, tmp_path / name, calibration=data(name), verify=False)
-        assert report_of(made).mode == "folded", name
-        trials = [trial for trial in report_of(made).trials if trial.latency]
+        assert made.quantization_report().mode == "folded", name
+        trials = [trial for trial in made.quantization_report().trials if trial.latency]
         assert len(trials) == {"convolutions": 2, "perceptron": 3}[name]
         assert all(set(trial.latency.values()) == {3.0} for trial in trials)
 
@@ -654,7 +658,7 @@ def test_auto_leaves_a_model_too_small_to_gain_and_says_so(tmp_path):
     made = mx.quantize(artifact.path)
     assert made.parity.verified is True
     assert made.precision == "float32"
-    assert "nothing is quantized" in made.details["notes"][0]
+    assert "nothing is quantized" in made.notes[0]
 
 
 # --------------------------------------------------------------------------------------- simulation
@@ -743,30 +747,30 @@ def test_a_weight_that_the_quantizer_transposes_is_float_as_it_was(tmp_path):
 
 
 def held_out(path, samples):
-    from modelexport.calibration import open_calibration
+    from modelexport.data.samples import open_samples
 
-    return list(open_calibration(mx.load(path), samples).split(0.75)[1])
+    return list(open_samples(mx.load(path), samples).split(0.75)[1])
 
 
 def test_layers_that_one_scale_breaks_are_left_until_the_budget_holds(zoo, quantized, tmp_path):
     """Weights of a depthwise convolution per tensor; the drop in the report is the one measured here."""
     options = {"mode": "static", "per_channel": False}
-    plain = report_of(quantized("depthwise", **options)).score["drop"]
+    plain = quantized("depthwise", **options).quantization_report().score.drop
     assert plain > 0.004
     samples = data("depthwise")
     made = mx.quantize(
         zoo("depthwise").path, tmp_path / "q.onnx", options=options, calibration=samples, max_drop=plain / 8
     )
-    report = report_of(made)
+    report = made.quantization_report()
     assert made.parity.verified is True
     kept = [layer.name for layer in report.layers if layer.precision == "float32"]
     assert 1 <= len(kept) <= 5
     assert any(layer.kind == "Conv" for layer in report.layers if layer.name in kept)
-    (note,) = [note for note in made.details["notes"] if "left in float32" in note]
+    (note,) = [note for note in made.notes if "left in float32" in note]
     assert all(name in note for name in kept)
     judged = held_out(zoo("depthwise").path, samples)
     drop = 1 - cosine(answers(made, judged), answers(zoo("depthwise"), judged))
-    assert report.score["drop"] == pytest.approx(drop, rel=1e-3, abs=1e-6)
+    assert report.score.drop == pytest.approx(drop, rel=1e-3, abs=1e-6)
     assert drop <= plain / 8
     last = [trial for trial in report.trials if not trial.simulated][-1]
     assert sorted(last.left) == sorted(kept)
@@ -794,24 +798,24 @@ def test_a_head_that_mixes_boxes_and_scores_is_repaired(zoo, quantized, tmp_path
     score = scores_kept(zoo("detector"), data("detector", 6, seed=5))
     with mx.run(plain.path) as session:
         assert score(session) < 0
-    assert report_of(plain).score["drop"] < 1e-4
-    (warning,) = [w for w in report_of(plain).warnings if "mixes ranges" in w]
+    assert plain.quantization_report().score.drop < 1e-4
+    (warning,) = [w for w in plain.quantization_report().warnings if "mixes ranges" in w]
     assert warning.startswith("'cat' mixes ranges under one scale: ")
     assert "-k exclude=node_cat" in warning
     made = mx.quantize(
         zoo("detector").path, tmp_path / "q.onnx", options={"mode": "static"}, calibration=data("detector"),
         evaluate=score, max_drop=0.1,
     )  # fmt: skip
-    report = report_of(made)
+    report = made.quantization_report()
     kept = {layer.name for layer in report.layers if layer.precision == "float32"}
     assert "node_cat" in kept
     assert len(kept) < len(report.layers) - 3
     assert not any("mixes ranges" in warning for warning in report.warnings)
     with mx.run(made.path) as session:
-        assert report.score["drop"] == pytest.approx(1 - score(session))
-    assert report.score["drop"] <= 0.1
+        assert report.score.drop == pytest.approx(1 - score(session))
+    assert report.score.drop <= 0.1
     excluded = quantized("detector", mode="static", exclude="node_cat")
-    assert not any("mixes ranges" in warning for warning in report_of(excluded).warnings)
+    assert not any("mixes ranges" in warning for warning in excluded.quantization_report().warnings)
 
 
 def test_a_search_takes_few_trials_however_many_the_layers(zoo, tmp_path):
@@ -819,8 +823,8 @@ def test_a_search_takes_few_trials_however_many_the_layers(zoo, tmp_path):
         zoo("encoder").path, tmp_path / "q.onnx", options={"mode": "static"}, calibration=data("encoder"),
         max_drop=0.01, verify=False,
     )  # fmt: skip
-    report = report_of(made)
-    assert report.score["drop"] <= 0.01
+    report = made.quantization_report()
+    assert report.score.drop <= 0.01
     built = [trial for trial in report.trials if not trial.simulated]
     assert built[0].drop > 0.02
     assert 2 <= len(built) <= 6
@@ -839,8 +843,8 @@ def test_a_budget_that_nothing_holds(mx_command, zoo, tmp_path):
     assert code == ParityError.exit_code == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["q.onnx.failed", "x.npz"]
     failed = mx.load(tmp_path / "q.onnx.failed")
-    drop = report_of(failed).score["drop"]
-    built = [trial.drop for trial in report_of(failed).trials if not trial.simulated]
+    drop = failed.quantization_report().score.drop
+    built = [trial.drop for trial in failed.quantization_report().trials if not trial.simulated]
     assert drop == pytest.approx(min(built), abs=1e-6)
     assert f"the best copy found has a drop of {drop:.4g} in cosine, --max-drop allows 0" in err
     assert digests(zoo("depthwise").path) == before
@@ -933,7 +937,7 @@ def test_memory_does_not_grow_with_the_samples(calibrator, tmp_path):
 
 def test_the_account_of_each_layer(zoo, quantized):
     made = quantized("convolutions", mode="static")
-    report = report_of(made)
+    report = made.quantization_report()
     assert report.calibrated is True
     convolutions = [layer for layer in report.layers if layer.kind == "Conv"]
     assert len(convolutions) == 3
@@ -955,9 +959,9 @@ def test_the_account_of_each_layer(zoo, quantized):
     assert all(0 <= share <= 1 for share in shares)
     assert 0.2 < sum(shares) <= 1 + 1e-9
     assert set(report.settings) >= {"activation", "weight", "per_channel", "calibrator", "exclude", "preset"}
-    bare = report_of(quantized("convolutions", mode="static", explain=False))
+    bare = quantized("convolutions", mode="static", explain=False).quantization_report()
     assert bare.layers == ()
-    assert bare.score["drop"] == pytest.approx(report.score["drop"])
+    assert bare.score.drop == pytest.approx(report.score.drop)
 
 
 def test_time_goes_to_the_node_of_that_name_and_not_to_one_whose_name_begins_alike():
@@ -983,7 +987,7 @@ def test_dead_channels_and_saturation_are_named(tmp_path):
     (artifact,) = mx.export(net, "onnx", tmp_path, inputs=[IMAGES[0]], name="net", verify=False)
     samples = data("net", 8)
     made = mx.quantize(artifact.path, options={"mode": "static"}, calibration=samples, verify=False)
-    assert [w for w in report_of(made).warnings if "output channels" in w] == [
+    assert [w for w in made.quantization_report().warnings if "output channels" in w] == [
         "node_conv2d: 3 of 32 output channels have no weights that count"
     ]
     held = held_out(artifact.path, samples)
@@ -992,7 +996,7 @@ def test_dead_channels_and_saturation_are_named(tmp_path):
         for s in samples
     ]
     made = mx.quantize(artifact.path, tmp_path / "q", options={"mode": "static"}, calibration=loud, verify=False)
-    (warning,) = [w for w in report_of(made).warnings if "activations saturate" in w]
+    (warning,) = [w for w in made.quantization_report().warnings if "activations saturate" in w]
     assert warning.startswith("2 activations saturate: values outside the calibrated range were seen")
     assert "'x' reaches -" in warning
 
@@ -1223,7 +1227,7 @@ def test_graphs_of_all_kinds(foreign, make, mode):
     real = None if mode == "auto" and make is not outputs_of_all_kinds else samples
     made = mx.quantize(artifact.path, options=options, calibration=real, verify=False)
     assert made.precision == "int8"
-    assert report_of(made).layers
+    assert made.quantization_report().layers
     with mx.run(artifact.path) as before, mx.run(made.path) as after:
         for sample in samples[:4]:
             want, got = before(sample), after(sample)
@@ -1256,5 +1260,5 @@ def test_a_model_with_a_state_of_its_own(tmp_path):
     samples = [{"x": normal(1, 48, seed=seed)} for seed in range(9)]
     options = {"mode": "static"}
     made = mx.quantize(artifact.path, tmp_path / "p", options=options, calibration=samples)
-    assert report_of(made).score["drop"] < 0.01
+    assert made.quantization_report().score.drop < 0.01
     assert Written(made).counts["QuantizeLinear"] >= 1

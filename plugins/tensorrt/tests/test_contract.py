@@ -5,6 +5,7 @@ from modelexport.testing import Quirks, TargetContract
 
 class TestTensorRT(TargetContract):
     target = "tensorrt"
+    ahead_of_time = "engines run on NVIDIA GPUs"
     quirks = Quirks(
         tests={
             "transforms_pass_the_gate": "it quantizes with ranges from real inputs, which specimens have none of"

@@ -7,8 +7,8 @@ import modelexport as mx
 import numpy as np
 import onnx
 import pytest
-from modelexport import golden
 from modelexport.errors import ConversionError, OptionError
+from modelexport.gate import golden
 from modelexport_onnx import halves, modelfile, session
 from modelexport_tensorrt.precision import blocks, converted, counts, float8, halving
 from onnx import TensorProto, helper, numpy_helper

@@ -9,9 +9,9 @@ import modelexport as mx
 import numpy as np
 import onnx
 import pytest
-from modelexport import preprocess
+from modelexport.data.images import image_inputs
+from modelexport.data.texts import text_inputs
 from modelexport.errors import ArtifactError, ConversionError, OptionError, ParityError
-from modelexport.quantization import report_of
 from modelexport_onnx import session
 
 pytest.importorskip("tensorrt_rtx")
@@ -92,7 +92,7 @@ def quantized(engine, folder):
 
 def kernels(artifact, precision):
     """The layers of the engine that compute in `precision`, by the ONNX nodes they come from."""
-    return [layer for layer in artifact.details["layers"] if layer["precision"] == precision]
+    return [layer for layer in artifact.layers if layer.precision == precision]
 
 
 # --------------------------------------------------------------------------------------- what is computed in what
@@ -103,14 +103,14 @@ def kernels(artifact, precision):
 def test_every_convolution_and_product_of_the_engine_is_in_8_bits(quantized, mode, activations):
     made = quantized("cnn", mode, activations=activations)
     assert (made.precision, made.parity.verified) == (mode, "structure")
-    heavy = Counter(layer["kind"] for layer in kernels(made, mode))
+    heavy = Counter(layer.kind for layer in kernels(made, mode))
     assert (heavy["convolution"], heavy["matrix product"]) == (3, 1)
     rest = {"fp16": "float16", "fp32": "float32"}[activations]
     assert set(made.details["precisions"]) <= {mode, rest, "int64"}
     assert made.details["onnx"]["verified"] is True
     assert made.details["onnx"]["precision"] == mode
-    assert report_of(made).score["drop"] < 0.002
-    assert report_of(made).mode == mode
+    assert made.quantization_report().score.drop < 0.002
+    assert made.quantization_report().mode == mode
 
 
 def test_int8_has_symmetric_scales_on_what_goes_in_and_on_nothing_else(quantized):
@@ -132,18 +132,18 @@ def test_int4_weights_reach_the_engine(quantized, engine):
     made = quantized("linear", "int4")
     assert len(kernels(made, "int4")) == 3
     assert made.size < 0.5 * engine("linear").size  # 0.4 MB of it are no weights
-    assert report_of(made).score["score"] > 0.98
-    assert {layer.precision for layer in report_of(made).layers} == {"int4 weights in blocks of 128"}
+    assert made.quantization_report().score.score > 0.98
+    assert {layer.precision for layer in made.quantization_report().layers} == {"int4 weights in blocks of 128"}
     finer = quantized("linear", "int4", block_size=64)
-    assert report_of(finer).score["score"] > 0.98
+    assert finer.quantization_report().score.score > 0.98
     assert made.size < finer.size < 1.05 * made.size  # twice the scales
 
 
 def test_what_was_measured_is_what_went_into_the_engine(quantized):
     """The ONNX model beside the engine, on ONNX Runtime: it says what the report's score is of."""
     made = quantized("cnn", "fp8")
-    held = made.details["stands_in"]
-    assert held["entry"] == "source/measured.onnx"
+    held = made.stand_in
+    assert held.entry == "source/measured.onnx"
     measured, went_in = (onnx.load(made.path / "source" / name) for name in ("measured.onnx", "model.onnx"))
     x = {"image": np.random.default_rng(5).uniform(-1, 1, (8, 3, 16, 16)).astype("float32")}
     got = [session.open_model(model, config=session.AS_WRITTEN).run(None, x)[0] for model in (measured, went_in)]
@@ -156,10 +156,10 @@ def test_layers_are_left_until_the_budget_holds(engine, folder):
         engine("linear").path, folder / "budget.tensorrt", options={"mode": "int4"},
         calibration=folder / "linear.npz", max_drop=0.004,
     )  # fmt: skip
-    report = report_of(made)
+    report = made.quantization_report()
     left = [layer for layer in report.layers if layer.precision == "float16"]
     assert 0 < len(left) < 3
-    assert report.score["drop"] <= 0.004
+    assert report.score.drop <= 0.004
     assert len(kernels(made, "int4")) == 3 - len(left)
     assert any(trial.simulated for trial in report.trials)
     assert all(trial.latency == {} for trial in report.trials)  # nothing here says how fast a GPU is
@@ -181,7 +181,7 @@ def test_by_way_of_the_onnx_target(folder):
     int8 = mx.quantize(base.path, folder / "cnn.int8.onnx", options=options, calibration=folder / "cnn.npz")
     (made,) = mx.export(int8.path, ["tensorrt"], folder, name="foreign", options={"sm": "sm86"})
     assert made.precision == "int8"
-    assert sum(layer["kind"] in ("convolution", "matrix product") for layer in kernels(made, "int8")) == 4
+    assert sum(layer.kind in ("convolution", "matrix product") for layer in kernels(made, "int8")) == 4
     assert made.details["onnx"]["verified"] is True
 
 
@@ -260,7 +260,7 @@ def test_a_sentence_encoder_in_int8(tmp_path, record_property):
     )  # fmt: skip
     found = kernels(made, "int8")
     products = _products(made)
-    assert len({name for layer in found for name in layer["source"].split(", ")} & products) == 6 * 6 + 1
+    assert len({name for layer in found for name in layer.source.split(", ")} & products) == 6 * 6 + 1
     assert len(found) == 6 * 4 + 1
     assert made.size < 0.5 * base.size
     assert all("-1,-1" in made.details["tensors"][spec.name] for spec in made.inputs)  # batch and sequence
@@ -283,10 +283,10 @@ def _products(artifact):
 
 
 def _embed(artifact, texts):
-    held = artifact.details["stands_in"]
-    model = onnx.load(artifact.path / held["entry"])
+    held = artifact.stand_in
+    model = onnx.load(artifact.path / held.entry)
     runtime = session.open_model(model, config=session.AS_WRITTEN)
-    parts = [preprocess.text_inputs(artifact, texts[start : start + 8]) for start in range(0, len(texts), 8)]
+    parts = [text_inputs(artifact, texts[start : start + 8]) for start in range(0, len(texts), 8)]
     return np.concatenate([runtime.run(["sentence_embedding"], part)[0] for part in parts])
 
 
@@ -303,13 +303,13 @@ def test_an_image_classifier_in_fp16_and_int8(tmp_path, record_property):
     assert half.size < 0.6 * base.size
     options = {"mode": "int8", "explain": "false"}
     made = mx.quantize(base.path, tmp_path / "int8.tensorrt", options=options, calibration=tmp_path / "pieces")
-    heavy = Counter(layer["kind"] for layer in kernels(made, "int8"))
+    heavy = Counter(layer.kind for layer in kernels(made, "int8"))
     assert (heavy["convolution"], heavy["matrix product"]) == (49, 1)
-    inputs = preprocess.image_inputs(base, pieces)
+    inputs = image_inputs(base, pieces)
     want, got = (
-        session.open_model(
-            onnx.load(each.path / each.details["stands_in"]["entry"]), config=session.AS_WRITTEN
-        ).run(["logits"], inputs)[0]
+        session.open_model(onnx.load(each.path / each.stand_in.entry), config=session.AS_WRITTEN).run(
+            ["logits"], inputs
+        )[0]
         for each in (base, made)
     )
     same = float((want.argmax(1) == got.argmax(1)).mean())

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import modelexport
 import numpy as np
 import pytest
-from modelexport import golden, parity
 from modelexport.errors import CannotRunHere, InputError, OptionError, RuntimeFailure
+from modelexport.gate import compare, golden
 from modelexport_tensorrt import RunOptions, build, flavours, session
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -235,9 +235,9 @@ def test_the_players_play_what_there_is():
 def test_every_case_of_the_gate_comes_out_as_the_source_has_it(artifact, gpu):
     cases = golden.load(artifact.golden).cases
     with session.open_artifact(artifact, RunOptions()) as loaded:
-        rows = parity.compare_all(loaded, cases, "float32", {})
+        rows = compare.compare_all(loaded, cases, "float32", {})
         assert len(cases) >= 8
-        assert [row["name"] for row in rows if not row["ok"]] == []
+        assert [row.name for row in rows if not row.ok] == []
         assert gpu.engine.context.runs == 2 * len(cases)
         assert loaded.details["gpu"] == "sm86"
     assert gpu.cuda.memory == {}
@@ -269,8 +269,8 @@ def test_full_tensorrt_replays_recorded_launches(artifact, gpu, monkeypatch):
     monkeypatch.setattr(flavours, "BY_NAME", {"tensorrt-rtx": flavours.Flavour("tensorrt", "tensorrt_rtx", "")})
     cases = golden.load(artifact.golden).cases
     with session.open_artifact(artifact, RunOptions(cuda_graph=True)) as loaded:
-        rows = parity.compare_all(loaded, cases, "float32", {})
-        assert all(row["ok"] for row in rows)
+        rows = compare.compare_all(loaded, cases, "float32", {})
+        assert all(row.ok for row in rows)
     launched, recorded = (gpu.cuda.calls.count(f"cuda{name}") for name in ("GraphLaunch", "StreamBeginCapture"))
     assert launched == 2 * len(cases)
     assert 1 <= recorded < launched

@@ -8,8 +8,9 @@ from pathlib import Path
 import modelexport
 import numpy as np
 import pytest
-from modelexport import layers, manifest
+from modelexport.contract import by_kind
 from modelexport.errors import ArtifactError, CannotRunHere
+from modelexport.store import manifest
 from modelexport_tensorrt import ExportOptions, export, flavours, listing, profiles
 
 pytest.importorskip("tensorrt_rtx")
@@ -67,9 +68,9 @@ def no_gpu():
 
 
 def test_an_engine_says_what_it_computes(artifact):
-    found = layers.layers_of(artifact)
-    by_kind = layers.by_kind(found)
-    assert by_kind["convolution"] == {"float32": 2}
+    found = artifact.layers
+    counts = by_kind(found)
+    assert counts["convolution"] == {"float32": 2}
     sources = [layer.source for layer in found]
     assert sum("Conv" in source or "conv" in source for source in sources) == 2
     assert sum("linear" in source for source in sources) == 1
@@ -87,7 +88,7 @@ def test_it_is_verified_as_far_as_this_machine_goes(artifact, no_gpu):
     assert "no NVIDIA driver" in artifact.parity.reason
     assert artifact.details["onnx"]["verified"] is True
     assert artifact.details["onnx"]["worst"]["used"] < 1
-    (note,) = artifact.details["notes"]
+    (note,) = artifact.notes
     assert "were not run on a GPU here" in note and "mx verify" in note
     assert [step.target for step in artifact.lineage] == ["onnx", "tensorrt"]
 
@@ -122,7 +123,7 @@ def test_more_gpus_cost_no_size(artifact, export_net):
 def test_two_targets_share_the_onnx_model(net, tmp_path):
     onnx, engine = modelexport.export(net, ["onnx", "tensorrt"], tmp_path, inputs=INPUTS)
     assert onnx.parity.verified is True
-    assert engine.details["onnx"]["worst"]["max_abs"] == max(row["max_abs"] for row in onnx.parity.outputs)
+    assert engine.details["onnx"]["worst"]["max_abs"] == max(row.max_abs for row in onnx.parity.outputs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "net.tensorrt"]
 
 
@@ -133,7 +134,7 @@ def test_a_file_is_a_source_too(artifact, tmp_path):
     chosen = {"precision": "fp16"}
     (half,) = modelexport.export(artifact.path / export.ONNX, "tensorrt", tmp_path, inputs=INPUTS, options=chosen)
     assert half.details["onnx"]["verified"] is True
-    assert layers.by_kind(layers.layers_of(half))["convolution"] == {"float16": 2}
+    assert by_kind(half.layers)["convolution"] == {"float16": 2}
 
 
 def test_options_of_the_builder(export_net):
@@ -168,7 +169,7 @@ def test_float64_within_the_model_is_noted(tmp_path):
     path.write_text("import torch\n\ndef net():\n    class Net(torch.nn.Module):\n        def forward(self, x):\n"
                     "            return (x.double() * 2).float()\n\n    return Net()\n")  # fmt: skip
     (made,) = modelexport.export(f"{path}:net", "tensorrt", tmp_path, inputs=["x:float32[2,4]"])
-    assert made.details["notes"][0] == "parts of the model are float64; TensorRT computes them in float32"
+    assert made.notes[0] == "parts of the model are float64; TensorRT computes them in float32"
 
 
 def test_nothing_is_said_but_the_result(net, tmp_path, no_gpu):
@@ -186,7 +187,7 @@ def test_precision_comes_from_the_onnx_model(tmp_path):
     write_quantized(onnx)
     (made,) = modelexport.export(onnx, "tensorrt", tmp_path)
     assert made.precision == "int8"
-    rows = [row for row in layers.layers_of(made) if row.precision == "int8"]
+    rows = [row for row in made.layers if row.precision == "int8"]
     assert [row.kind for row in rows] == ["matrix product"]
     assert set(rows[0].source.split(", ")) == {"product", "dequantize_x", "dequantize_w", "quantize_w"}
 
@@ -195,7 +196,7 @@ def test_precision_comes_from_the_onnx_model(tmp_path):
 def test_casting_reaches_the_engine(export_net, precision, dtype):
     made = export_net(precision=precision)
     assert made.precision == dtype
-    assert layers.by_kind(layers.layers_of(made))["convolution"] == {dtype: 2}
+    assert by_kind(made.layers)["convolution"] == {dtype: 2}
     assert made.details["tensors"]["x"].startswith("input float32")
     assert export.onnxfile.precision(export.onnxfile.load_graph(made.path / export.ONNX)) == "float32"
 
@@ -336,7 +337,7 @@ def test_sentence_encoder(tmp_path):
     onnx, made = modelexport.export(folder, ["onnx", "tensorrt"], tmp_path, name="auto")
     (half,) = modelexport.export(onnx.path, "tensorrt", tmp_path, name="fp16", options={"precision": "fp16"})
     found = {"auto": made, "fp16": half}
-    kinds = {name: layers.by_kind(layers.layers_of(each)) for name, each in found.items()}
+    kinds = {name: by_kind(each.layers) for name, each in found.items()}
     for each in found.values():
         assert each.details["onnx"]["verified"] is True
         assert each.details["tensors"]["input_ids"] == "input int64[-1,-1] 1x1:8x256:32x512"
@@ -358,4 +359,4 @@ def test_image_nets(factory, convolutions, tmp_path):
     (made,) = modelexport.export(f"{models}:{factory}", "tensorrt", tmp_path, options={"sm": "sm86,sm89"})
     assert made.details["sm"] == ["sm86", "sm89"]
     assert made.details["onnx"]["verified"] is True
-    assert layers.by_kind(layers.layers_of(made))["convolution"]["float32"] == convolutions
+    assert by_kind(made.layers)["convolution"]["float32"] == convolutions

@@ -18,7 +18,7 @@ from typing import Any
 import modelexport as mx
 import numpy as np
 import pytest
-from modelexport import cli, parity
+from modelexport import cli
 from modelexport.errors import (
     ArtifactError,
     CannotRunHere,
@@ -29,6 +29,7 @@ from modelexport.errors import (
     RuntimeFailure,
     SourceError,
 )
+from modelexport.gate import verify
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -140,13 +141,13 @@ def test_a_quantized_checkpoint_is_written_and_verified(name: str, export: Any, 
     assert {str(value.dtype) for value in weights.values()} == {f"torch.{dtype}"}
     assert tensors["lm_head.weight"].dtype == torch.bfloat16
     assert sum(key.endswith(".k_scale") for key in tensors) == 2
-    layers = artifact.details["layers"]
-    assert [layer["precision"] for layer in layers].count(name) == 14
-    assert [layer["precision"] for layer in layers].count("bfloat16") == 1
-    report = artifact.details["quantization"]
+    layers = artifact.layers
+    assert [layer.precision for layer in layers].count(name) == 14
+    assert [layer.precision for layer in layers].count("bfloat16") == 1
+    report = artifact.quantization_report()
     plain = sum(value.nbytes for key, value in stored(source).items() if key.endswith("_proj.weight"))
     kept = sum(value.nbytes for key, value in tensors.items() if "_proj." in key)
-    assert sum(layer["bytes_saved"] for layer in report["layers"]) == plain - kept > 0
+    assert sum(layer.bytes_saved for layer in report.layers) == plain - kept > 0
     loss = artifact.details["perplexity"]
     assert loss["texts"] == 10
     assert loss["tokens"] > 100
@@ -157,7 +158,7 @@ def test_a_quantized_checkpoint_is_written_and_verified(name: str, export: Any, 
 def test_a_checkpoint_that_is_not_quantized_answers_to_the_bit(export: Any, source: Path) -> None:
     artifact = export("none")
     assert artifact.precision == "bfloat16"
-    assert [row["max_abs"] for row in artifact.parity.outputs] == [0.0]
+    assert [row.max_abs for row in artifact.parity.outputs] == [0.0]
     before, after = stored(source), stored(artifact.entry_path)
     assert set(before) == set(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -204,7 +205,7 @@ def test_the_server_is_configured_and_started(source: Path, tmp_path: Path) -> N
         "tensor_parallel_size": 2, "kv_cache_config": {"dtype": "fp8"}, "max_batch_size": 8, "max_seq_len": 48,
     }  # fmt: skip
     assert artifact.details["serving"]["command"].startswith("trtllm-serve checkpoint ")
-    assert 0 < artifact.parity.outputs[0]["max_abs"] < 0.5  # a cache in fp8, computed as such
+    assert 0 < artifact.parity.outputs[0].max_abs < 0.5  # a cache in fp8, computed as such
     server = tmp_path / "bin" / "trtllm-serve"
     server.parent.mkdir()
     server.write_text('#!/bin/sh\npwd; ls "$1"; echo "$@"\n')
@@ -377,15 +378,15 @@ def rewrite(artifact: mx.Artifact, change: Any) -> None:
 
 
 def open_(artifact: mx.Artifact) -> Any:
-    from modelexport import api
+    from modelexport.plugins import calls
 
-    return api.open_session(artifact, {"runtime": "dequantized"})
+    return calls.open_session(artifact, {"runtime": "dequantized"})
 
 
 def test_one_wrong_scale_fails_the_gate(export: Any, tmp_path: Path) -> None:
     bad = copied(export("fp8"), tmp_path / "bad")
     rewrite(bad, lambda tensors: tensors["model.layers.0.mlp.up_proj.weight_scale"].mul_(-1))
-    found = parity.verify(bad, options={"runtime": "dequantized"})
+    found = verify.verify_artifact(bad, options={"runtime": "dequantized"})
     assert found.verified is False
     assert "output 'logits'" in found.reason
 

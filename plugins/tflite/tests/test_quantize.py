@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
 pytest.importorskip("ai_edge_quantizer")
 
-from modelexport import api, quantization  # noqa: E402
+from modelexport import api  # noqa: E402
 from modelexport.errors import OptionError  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -52,7 +52,7 @@ def quantized(net, folder, calibrate=True, **options):
         keywords["max_drop"] = options.pop("max_drop")
     copy = api.quantize(artifact.path, folder / "copy.tflite", options=options, **keywords)
     assert copy.parity.verified is True
-    return copy, quantization.report_of(copy)
+    return copy, copy.quantization_report()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def quantized(net, folder, calibrate=True, **options):
 def test_every_mode(options, share, drop, precision, net, tmp_path):
     copy, report = quantized(net, tmp_path, **options)
     assert copy.entry_path.stat().st_size < share * net[0].entry_path.stat().st_size
-    assert report.score["drop"] < drop
+    assert report.score.drop < drop
     assert {layer.name: layer.precision for layer in report.layers} == dict.fromkeys(
         ("first", "second", "head"), precision
     )
@@ -111,9 +111,9 @@ def test_what_loses_most_stays_in_float_until_the_goal_holds(tmp_path):
     """One channel takes the whole range of an activation: 8 bits of it leave nothing of the others."""
     net = made(tmp_path, wild=True)
     _, plain = quantized(net, tmp_path, mode="static")
-    assert plain.score["drop"] > 0.003
+    assert plain.score.drop > 0.003
     copy, report = quantized(net, tmp_path, mode="static", max_drop=1e-3)
-    assert report.score["drop"] <= 1e-3
+    assert report.score.drop <= 1e-3
     assert [trial.verdict for trial in report.trials][-1] == "kept"
     assert report.trials[-1].left
     assert {layer.precision for layer in report.layers} >= {"int8"}

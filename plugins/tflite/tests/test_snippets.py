@@ -13,7 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
 
-from modelexport import api, plugins  # noqa: E402
+from modelexport import api  # noqa: E402
+from modelexport.plugins import calls, manager  # noqa: E402
 from torch import nn  # noqa: E402
 
 #: LiteRT's C API as the program uses it
@@ -40,15 +41,13 @@ def artifact(tmp_path_factory):
 
 
 def snippet(artifact, language):
-    ((name, text),) = plugins.call(
-        plugins.target("tflite"), "snippet", artifact=artifact, language=language
-    ).items()
+    ((name, text),) = calls.call(manager.target("tflite"), "snippet", artifact=artifact, language=language).items()
     return name, text
 
 
 def test_every_language_has_the_models_own_interface(artifact):
     assert artifact.parity.verified is True
-    for language in plugins.target("tflite").target.snippets:
+    for language in manager.target("tflite").target.snippets:
         _, text = snippet(artifact, language)
         assert "ROWS = 1" in text
         assert "rows=1..4" in text

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("ai_edge_litert")
 
-from modelexport import api, source
+from modelexport import api
+from modelexport.contract import LoadOptions
 from modelexport.errors import SourceError, UnsafeFileError
-from modelexport.types import LoadOptions
+from modelexport.model import resolve
 
 #: basic-pitch scales a spectrum by its own extremes, so rounding shows where there is no sound
 SILENCE = "atol=0.1,rtol=0.1"
@@ -97,7 +98,7 @@ def test_a_keras_model_trained_on_digits(digits, tmp_path):
     folder, images, labels, net = digits
     artifact = adopt(folder / "digits.keras", tmp_path)
     assert artifact.parity.verified is True
-    assert max(row["max_abs"] for row in artifact.parity.outputs) < 1e-5
+    assert max(row.max_abs for row in artifact.parity.outputs) < 1e-5
     assert [str(spec) for spec in artifact.inputs] == ["image:float32[batch,8,8,1]"]
     assert [spec.name for spec in artifact.outputs] == ["digit"]
     with api.run(artifact.path) as session:
@@ -145,14 +146,14 @@ def test_a_lambda_layer_needs_the_flag(digits, tmp_path):
 
 def test_what_is_not_there_or_damaged(tmp_path):
     with pytest.raises(SourceError, match="no file"):
-        source.resolve(str(tmp_path / "none.tflite"), LoadOptions())
+        resolve.resolve(str(tmp_path / "none.tflite"), LoadOptions())
     (tmp_path / "text.tflite").write_text("not a model, but long enough")
     with pytest.raises(SourceError, match="no TFLite file"):
-        source.resolve(str(tmp_path / "text.tflite"), LoadOptions())
+        resolve.resolve(str(tmp_path / "text.tflite"), LoadOptions())
     (tmp_path / "text.keras").write_text("nor this")
     if importlib.util.find_spec("tensorflow"):
         with pytest.raises(SourceError, match="can't load"):
-            source.resolve(str(tmp_path / "text.keras"), LoadOptions())
+            resolve.resolve(str(tmp_path / "text.keras"), LoadOptions())
 
 
 def test_without_tensorflow_the_install_line_is_named(tmp_path, monkeypatch):

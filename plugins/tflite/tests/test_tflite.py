@@ -10,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
 
-from modelexport import api, cases  # noqa: E402
+from modelexport import api  # noqa: E402
 from modelexport.errors import ConversionError, InputError, OptionError, RuntimeFailure  # noqa: E402
+from modelexport.gate import cases  # noqa: E402
 from modelexport_tflite import RunOptions, flatbuffer, session  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
@@ -25,7 +26,7 @@ def export(module, folder, *inputs, outputs=(), processing=None, dims=(), **opti
 
 
 def worst(artifact):
-    return max(row["max_abs"] for row in artifact.parity.outputs)
+    return max(row.max_abs for row in artifact.parity.outputs)
 
 
 class Small(nn.Module):
@@ -82,7 +83,7 @@ def test_a_flattening_cnn_takes_every_batch(small):
     assert worst(small) < 1e-5
     assert small.details["resized"] == "batch"
     assert small.details["file"] == {"input image": "float32[-1, 3, 16, 16]", "output score": "float32[-1, 4]"}
-    assert "compared with the model at 1, 4, 8" in small.details["notes"][0]
+    assert "compared with the model at 1, 4, 8" in small.notes[0]
 
 
 def test_inspect_shows_operators_and_the_delegates_share(small):

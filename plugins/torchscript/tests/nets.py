@@ -247,5 +247,7 @@ def lstm():
 
 
 def convolutions():
-    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)]
-    return _source(lambda: nn.Sequential(*layers), "x:float32[batch=1..4,3,16,16]")
+    def layers():
+        return nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+
+    return _source(lambda: nn.Sequential(*layers()), "x:float32[batch=1..4,3,16,16]")

@@ -14,16 +14,10 @@ from pathlib import Path
 import modelexport as mx
 import numpy as np
 import pytest
-from modelexport import cli, torchref
-from modelexport.errors import (
-    CannotRunHere,
-    ConversionError,
-    InputError,
-    ParityError,
-    RuntimeFailure,
-    SourceError,
-)
-from modelexport.types import LoadOptions
+from modelexport import cli
+from modelexport.contract import LoadOptions
+from modelexport.errors import CannotRunHere, ConversionError, InputError, ParityError, RuntimeFailure, SourceError
+from modelexport.model import reference
 from modelexport_torchscript import mx_load
 
 torch = pytest.importorskip("torch")
@@ -65,8 +59,8 @@ def line_of(text):
 
 
 def eager(source, **inputs):
-    with torchref.eval_mode(source):
-        call = torchref.reference(source.module, source.specs, source.outputs)
+    with reference.eval_mode(source):
+        call = reference.reference(source.module, source.specs, source.outputs)
         return call({name: np.array(array) for name, array in inputs.items()})
 
 
@@ -85,7 +79,7 @@ def test_a_plain_model_is_traced_verified_and_equal(export):
     assert artifact.details["mode"] == "trace"
     assert "other inputs" in artifact.details["why"]
     assert artifact.details["signature"] == "forward(Tensor input) -> Tensor"
-    (note,) = artifact.details["notes"]
+    (note,) = artifact.notes
     assert "deprecated" in note
     assert all(word in note for word in ("torch.export", "captured", "ExecuTorch", "AOTInductor"))
     source = net("classifier")
@@ -100,7 +94,7 @@ def test_a_branch_on_values_is_scripted_and_says_so(export):
     assert artifact.details["mode"] == "script"
     place = f"nets.py:{line_of('if x.sum() > 0:')} (if x.sum() > 0:)"
     assert place in artifact.details["why"]
-    assert place in artifact.details["notes"][0]
+    assert place in artifact.notes[0]
     with mx.run(artifact.path) as session:
         for x in (X, -X):
             agree(session({"x": x}), eager(net("branch"), x=x))
@@ -121,7 +115,7 @@ def test_the_gate_catches_a_trace_that_was_asked_for(export, tmp_path):
 
 
 def test_a_trace_that_was_asked_for_says_what_it_froze(export):
-    (note, _) = export("branch", "trace").details["notes"]
+    (note, _) = export("branch", "trace").notes
     assert f"nets.py:{line_of('if x.sum() > 0:')}" in note
 
 
@@ -233,7 +227,7 @@ def test_exported_methods_are_kept(export, mode):
 def test_an_exported_method_that_is_lost_is_said_to_be(export):
     artifact = export("nested_with_methods")
     assert artifact.details["methods"] == []
-    assert "no scaled" in artifact.details["notes"][0]
+    assert "no scaled" in artifact.notes[0]
 
 
 # --------------------------------------------------------------------------------------- the user's module
@@ -330,9 +324,9 @@ def test_optimize_keeps_only_what_is_measured_to_be_no_slower(export, factory):
     else:
         assert details["kept"].startswith("nothing")
         assert optimized.entry_path.read_bytes() == artifact.entry_path.read_bytes()
-        assert "unchanged" in details["notes"][-1]
+        assert "unchanged" in optimized.notes[-1]
     for method, ratio in worst.items():
-        (note,) = [note for note in details["notes"] if note.startswith(f"{method} is ")]
+        (note,) = [note for note in optimized.notes if note.startswith(f"{method} is ")]
         assert f"{ratio:.2f} ×" in note
         assert ("is kept" in note) == (details["kept"] == method)
     assert details["at_load"] == (
@@ -359,13 +353,13 @@ def test_what_can_be_computed_but_not_saved_is_computed_as_the_session_opens(exp
         agree(session({"x": x}), eager(net("convolutions"), x=x))
     again = mx.optimize(artifact.path, options={"method": "none"}, verify=False)
     assert again.details["at_load"] == ["optimize_for_inference"]
-    assert again.details["notes"] == ["the model is written unchanged"]
+    assert again.notes == ("the model is written unchanged",)
 
 
 def test_optimizing_what_is_frozen_already(export):
     frozen = mx.optimize(export("lstm").path, options={"method": "freeze"}, verify=False)
     again = mx.optimize(frozen.path, options={"method": "freeze"}, verify=False)
-    assert not any("error" in note.lower() for note in again.details["notes"])
+    assert not any("error" in note.lower() for note in again.notes)
 
 
 def test_optimize_on_the_command_line(export):
@@ -410,7 +404,7 @@ def test_an_archive_in_training_mode_is_written_in_eval_mode(export, tmp_path):
     module = torch.jit.script(net("classifier").module.train())
     module.save(str(tmp_path / "mine.pt"))
     artifact = export(str(tmp_path / "mine.pt"), inputs=["input:float32[batch=1..4,6]"])
-    assert "training mode" in artifact.details["notes"][0]
+    assert "training mode" in artifact.notes[0]
     with mx.run(artifact.path) as session:
         agree(session({"input": X}), eager(net("classifier"), x=X))
 
@@ -477,7 +471,7 @@ def test_several_forwards_and_none_to_call(export):
 
 def test_describing_the_plugin_and_refusing_a_reference_import_nothing_heavy():
     code = (
-        "import sys, modelexport_torchscript as p; from modelexport.types import LoadOptions; p.mx_target()\n"
+        "import sys, modelexport_torchscript as p; from modelexport.contract import LoadOptions; p.mx_target()\n"
         "assert p.mx_load(ref='some/model', options=LoadOptions()) is None\n"
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )

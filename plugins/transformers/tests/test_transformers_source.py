@@ -14,9 +14,13 @@ from typing import Any
 import modelexport as mx
 import numpy as np
 import pytest
-from modelexport import cases, preprocess, torchref
+from modelexport.contract import Artifact, Dim, LoadOptions, Source, TensorSpec
+from modelexport.data import answers
+from modelexport.data.images import image_inputs
+from modelexport.data.texts import text_inputs
 from modelexport.errors import InputError, MxError, SourceError, UnsafeFileError
-from modelexport.types import Artifact, Dim, LoadOptions, Source, TensorSpec
+from modelexport.gate import cases
+from modelexport.model import reference
 from modelexport_transformers import locate, mx_load
 
 torch = pytest.importorskip("torch")
@@ -89,7 +93,7 @@ def load(ref: str, **options: Any) -> Source:
 
 
 def run(source: Source, inputs: dict[str, Any]) -> dict[str, Any]:
-    return torchref.reference(source.module, source.specs)(inputs)
+    return reference.reference(source.module, source.specs)(inputs)
 
 
 def drawn(source: Source, batch: int = 3, sequence: int = 7) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def test_text_inputs_equal_the_tokenizers(sentences: Source, tmp_path: Path) -> 
     tokenizer = transformers.AutoTokenizer.from_pretrained(minilm())
     for texts in (TEXTS, TEXTS[:1], ["", "[MASK] 東京 😀\tx"]):
         wanted = tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="np")
-        got = preprocess.text_inputs(artifact, texts)
+        got = text_inputs(artifact, texts)
         assert set(got) == set(wanted)
         for name in got:
             assert got[name].dtype == np.int64
@@ -164,7 +168,7 @@ def test_the_carried_tokenizer_is_complete(sentences: Source, tmp_path: Path) ->
 def test_similar_sentences_are_similar(sentences: Source, tmp_path: Path) -> None:
     artifact = artifact_of(sentences, tmp_path)
     texts = ["A cat sits outside.", "A kitten is sitting in the yard.", "Interest rates rose."]
-    lines = preprocess.readable(artifact, run(sentences, preprocess.text_inputs(artifact, texts)))
+    lines = answers.readable(artifact, run(sentences, text_inputs(artifact, texts)))
     matrix = np.array([[float(value) for value in line.split()[1:]] for line in lines[1:]])
     assert matrix.shape == (3, 3)
     assert matrix[0, 1] > 0.5 > matrix[0, 2]
@@ -357,7 +361,7 @@ def test_parameters_keep_the_checkpoints_names(tmp_path: Path) -> None:
     source = load(save(tmp_path, "BertForSequenceClassification", bert()))
     assert set(source.module.state_dict()) == set(load_file(tmp_path / "model.safetensors"))
     assert all(value.dtype == torch.float32 for value in source.module.parameters())
-    assert torchref.parameters(source.module) == ["input_ids", "attention_mask", "token_type_ids"]
+    assert reference.parameters(source.module) == ["input_ids", "attention_mask", "token_type_ids"]
     assert not source.module.training
 
 
@@ -367,12 +371,12 @@ def test_half_precision_checkpoints_are_loaded_at_float32(tmp_path: Path) -> Non
 
 
 def test_weights_are_laid_over_the_model(tmp_path: Path) -> None:
-    from modelexport import source as sources
+    from modelexport.model import resolve
 
     ref = save(tmp_path / "base", "BertModel", bert(), seed=1)
     tuned = save(tmp_path / "tuned", "BertForSequenceClassification", bert(), seed=2)
     options = LoadOptions(weights=Path(tuned) / "model.safetensors", task="text-classification")
-    source = sources.resolve(ref, options)
+    source = resolve.resolve(ref, options)
     inputs = drawn(source)
     np.testing.assert_array_equal(run(source, inputs)["logits"], run(load(tuned), inputs)["logits"])
 
@@ -380,7 +384,7 @@ def test_weights_are_laid_over_the_model(tmp_path: Path) -> None:
 def test_declared_inputs_become_parameters(tmp_path: Path) -> None:
     ref = save(tmp_path, "BertModel", bert())
     source = load(ref, inputs=("input_ids:int64[1,8]=0..98", "position_ids:int64[1,8]=0..63"))
-    assert "position_ids" in torchref.parameters(source.module)
+    assert "position_ids" in reference.parameters(source.module)
 
 
 @pytest.mark.parametrize(
@@ -461,26 +465,26 @@ def classifier(tmp_path: Path) -> Artifact:
 
 def test_text_is_cut_to_what_the_artifact_takes(classifier: Artifact) -> None:
     long = ["the cat " * 50, "the mat"]
-    assert preprocess.text_inputs(classifier, long)["input_ids"].shape == (2, 20)
+    assert text_inputs(classifier, long)["input_ids"].shape == (2, 20)
     narrow = tuple(
         replace(spec, shape=(Dim("batch"), Dim("sequence", 8, 16, 8)), dtype="int32") for spec in classifier.inputs
     )
-    got = preprocess.text_inputs(replace(classifier, inputs=narrow), long[1:])
+    got = text_inputs(replace(classifier, inputs=narrow), long[1:])
     assert got["input_ids"].tolist() == [[2, 5, 9, 3, 0, 0, 0, 0]]
     assert got["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]]
     assert got["input_ids"].dtype == np.int32
-    assert preprocess.text_inputs(replace(classifier, inputs=narrow), long)["input_ids"].shape == (2, 16)
+    assert text_inputs(replace(classifier, inputs=narrow), long)["input_ids"].shape == (2, 16)
 
 
 def test_pairs_get_their_type_ids(classifier: Artifact) -> None:
-    got = preprocess.text_inputs(classifier, [("who sat ?", "the cat")])
+    got = text_inputs(classifier, [("who sat ?", "the cat")])
     assert got["token_type_ids"].tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
 
 
 def test_padding_on_the_left(tmp_path: Path) -> None:
     ref = save(tmp_path / "model", "BertModel", bert())
     fast = save_tokenizer(tmp_path / "model", padding_side="left")
-    got = preprocess.text_inputs(artifact_of(load(ref), tmp_path / "a"), ["the cat sat", "cat"])
+    got = text_inputs(artifact_of(load(ref), tmp_path / "a"), ["the cat sat", "cat"])
     wanted = fast(["the cat sat", "cat"], padding=True, return_tensors="np")
     assert got["input_ids"][1, 0] == 0
     for name in got:
@@ -490,34 +494,34 @@ def test_padding_on_the_left(tmp_path: Path) -> None:
 def test_a_fixed_batch_takes_that_many_texts(classifier: Artifact) -> None:
     one = tuple(replace(spec, shape=(1, 12)) for spec in classifier.inputs)
     fixed = replace(classifier, inputs=one)
-    assert preprocess.text_inputs(fixed, ["the cat"])["input_ids"].shape == (1, 12)
+    assert text_inputs(fixed, ["the cat"])["input_ids"].shape == (1, 12)
     with pytest.raises(InputError, match="batches of exactly 1, 2 texts"):
-        preprocess.text_inputs(fixed, ["the cat", "the mat"])
+        text_inputs(fixed, ["the cat", "the mat"])
 
 
 def test_artifacts_without_metadata_say_so(classifier: Artifact) -> None:
     bare = replace(classifier, processing={})
     with pytest.raises(InputError, match="carries no tokenizer") as caught:
-        preprocess.text_inputs(bare, ["x"])
+        text_inputs(bare, ["x"])
     assert caught.value.hint == "give --input"
     with pytest.raises(InputError, match="carries no image preprocessing"):
-        preprocess.image_inputs(bare, [Path("x.png")])
-    assert preprocess.readable(bare, {"logits": np.zeros((1, 2), np.float32)}) == []
+        image_inputs(bare, [Path("x.png")])
+    assert answers.readable(bare, {"logits": np.zeros((1, 2), np.float32)}) == []
 
 
 def test_texts_of_other_lengths_need_a_padding_token(classifier: Artifact) -> None:
     text = {**classifier.processing["text"], "pad_id": None}
     unpadded = replace(classifier, processing={**classifier.processing, "text": text})
-    assert preprocess.text_inputs(unpadded, ["the cat", "the mat"])["input_ids"].shape == (2, 4)
+    assert text_inputs(unpadded, ["the cat", "the mat"])["input_ids"].shape == (2, 4)
     with pytest.raises(InputError, match="no padding token"):
-        preprocess.text_inputs(unpadded, ["the cat", "cat"])
+        text_inputs(unpadded, ["the cat", "cat"])
 
 
 def test_a_folder_without_a_tokenizer_is_a_source_all_the_same(tmp_path: Path) -> None:
     source = load(save(tmp_path, "BertModel", bert()))
     assert "text" not in source.processing
     with pytest.raises(InputError, match="its source holds no tokenizer"):
-        preprocess.text_inputs(artifact_of(source, tmp_path / "a"), ["x"])
+        text_inputs(artifact_of(source, tmp_path / "a"), ["x"])
 
 
 def test_a_tokenizer_of_another_model_is_left_out(tmp_path: Path) -> None:
@@ -532,9 +536,9 @@ def test_a_tokenizer_of_another_model_is_left_out(tmp_path: Path) -> None:
 def test_classes_with_their_probabilities(classifier: Artifact) -> None:
     assert classifier.processing["labels"] == {"logits": ["bad", "good"]}
     logits = np.log(np.array([[0.25, 0.75]], np.float32))
-    assert preprocess.readable(classifier, {"logits": logits}) == ["0: good 0.7500, bad 0.2500"]
+    assert answers.readable(classifier, {"logits": logits}) == ["0: good 0.7500, bad 0.2500"]
     several = replace(classifier, processing={**classifier.processing, "scores": "sigmoid"})
-    assert preprocess.readable(several, {"logits": np.zeros((1, 2), np.float32)}) == ["0: bad 0.5000, good 0.5000"]
+    assert answers.readable(several, {"logits": np.zeros((1, 2), np.float32)}) == ["0: bad 0.5000, good 0.5000"]
 
 
 def test_a_label_a_token(tmp_path: Path) -> None:
@@ -545,7 +549,7 @@ def test_a_label_a_token(tmp_path: Path) -> None:
     logits = np.zeros((2, 5, 2), np.float32)
     logits[..., 0] = 9
     logits[0, 2] = 0, 9
-    lines = preprocess.readable(artifact, {"logits": logits}, ["the cat sat", "sat"])
+    lines = answers.readable(artifact, {"logits": logits}, ["the cat sat", "sat"])
     assert lines[2] == "0: cat ANIMAL 0.9999"
     assert len(lines) == 5 + 3  # padding has no label
 
@@ -557,7 +561,7 @@ def test_answers_come_out_of_the_context(tmp_path: Path) -> None:
     pair = ("who sat ?", "The cat sat on the mat")
     starts, ends = np.zeros((1, 12), np.float32), np.zeros((1, 12), np.float32)
     starts[0, [1, 5]], ends[0, [2, 6]] = (9, 4), (9, 3)  # the question's own words don't count
-    lines = preprocess.readable(artifact, {"start_logits": starts, "end_logits": ends}, [pair])
+    lines = answers.readable(artifact, {"start_logits": starts, "end_logits": ends}, [pair])
     assert lines == ["0: The cat (score 7.0000)"]
 
 
@@ -567,7 +571,7 @@ def test_masks_are_filled_in(tmp_path: Path) -> None:
     artifact = artifact_of(load(ref), tmp_path / "a")
     logits = np.zeros((1, 5, 99), np.float32)
     logits[0, 2, 6] = 50
-    lines = preprocess.readable(artifact, {"logits": logits}, ["the [MASK] sat"])
+    lines = answers.readable(artifact, {"logits": logits}, ["the [MASK] sat"])
     assert lines[0].startswith("0: [MASK] cat 1.0000")
 
 
@@ -611,7 +615,7 @@ def test_pixels_equal_the_processors(kind: str, tmp_path: Path) -> None:
     source = load(ref)
     artifact = artifact_of(source, tmp_path / "a")
     paths = [picture(tmp_path / "up.png"), picture(tmp_path / "lying.png", 120, 50)]
-    got = preprocess.image_inputs(artifact, paths)["pixel_values"]
+    got = image_inputs(artifact, paths)["pixel_values"]
     wanted = [np.asarray(processor(Image.open(path), return_tensors="np")["pixel_values"])[0] for path in paths]
     assert got.shape == (2, 3, 32, 32)
     tolerance = 1e-5 if "Pil" in type(processor).__name__ else 0.05
@@ -629,14 +633,14 @@ def test_pixels_by_hand(tmp_path: Path) -> None:
     artifact = Artifact(tmp_path, "onnx", "m", (spec,), (), processing={"image": section})
     raw = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)[1:3, 1:4]
     wanted = ((raw / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]).transpose(2, 0, 1)
-    got = preprocess.image_inputs(artifact, [path])["x"]
+    got = image_inputs(artifact, [path])["x"]
     np.testing.assert_allclose(got[0], wanted, atol=1e-6)
     other = replace(
         artifact,
         inputs=(replace(spec, shape=(Dim("batch"), 2, 3, 3), dtype="float16"),),
         processing={"image": {**section, "layout": "NHWC", "color": "BGR", "mean": None, "rescale": None}},
     )
-    got = preprocess.image_inputs(other, [path])["x"]
+    got = image_inputs(other, [path])["x"]
     assert got.dtype == np.float16
     np.testing.assert_array_equal(got[0], raw[..., ::-1])
 
@@ -647,13 +651,13 @@ def test_image_classification_gives_what_transformers_gives(tmp_path: Path) -> N
     source = load(ref)
     assert source.specs == (TensorSpec("pixel_values", "float32", (Dim("batch"), 3, 32, 32), (-1.0, 1.0)),)
     artifact = artifact_of(source, tmp_path / "a")
-    inputs = preprocess.image_inputs(artifact, [picture(tmp_path / "x.png", mode="L")])
+    inputs = image_inputs(artifact, [picture(tmp_path / "x.png", mode="L")])
     outputs = run(source, inputs)
     model = transformers.AutoModelForImageClassification.from_pretrained(ref).eval()
     with torch.no_grad():
         wanted = model(torch.from_numpy(inputs["pixel_values"])).logits.numpy()
     np.testing.assert_array_equal(outputs["logits"], wanted)
-    assert {"cat", "dog", "eel"} >= {preprocess.readable(artifact, outputs)[0].split()[1]}
+    assert {"cat", "dog", "eel"} >= {answers.readable(artifact, outputs)[0].split()[1]}
 
 
 def test_a_processor_that_can_not_be_described_is_left_out(tmp_path: Path) -> None:
@@ -673,7 +677,7 @@ def test_an_unknown_image_size_must_be_declared(tmp_path: Path) -> None:
         load(ref)
     assert "--input 'pixel_values:float32[batch,3,224,224]'" in caught.value.hint
     source = load(ref, inputs=("pixel_values:float32[batch,3,64,64]",))
-    assert torchref.parameters(source.module) == ["pixel_values"]
+    assert reference.parameters(source.module) == ["pixel_values"]
 
 
 @pytest.mark.parametrize("content", [None, b"not an image", "truncated"])
@@ -686,7 +690,7 @@ def test_bad_images(content: Any, tmp_path: Path) -> None:
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"x\.png"):
-        preprocess.image_inputs(artifact, [path])
+        image_inputs(artifact, [path])
 
 
 # --------------------------------------------------------------------------------------- references
@@ -838,7 +842,7 @@ def python(code: str, *arguments: str) -> str:
 def test_import_and_decision_are_light() -> None:
     code = """
 import sys
-from modelexport.types import LoadOptions
+from modelexport.contract import LoadOptions
 import modelexport_transformers as plugin
 assert plugin.mx_load("model.onnx", LoadOptions()) is None
 assert plugin.mx_load("./nowhere/here", LoadOptions()) is None
@@ -857,7 +861,7 @@ import socket, sys
 def refuse(*a, **k): print("network"); raise OSError("no network in this test")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
 from modelexport.errors import SourceError
-from modelexport.types import LoadOptions
+from modelexport.contract import LoadOptions
 import modelexport_transformers as plugin
 assert plugin.mx_load(sys.argv[1], LoadOptions()).processing["text"]
 try: plugin.mx_load("nobody/nothing-of-that-name", LoadOptions())
@@ -898,7 +902,7 @@ def test_exports_of_every_text_task_are_verified(task: str, tmp_path: Path) -> N
     assert artifact.parity.verified is True
     assert artifact.processing["task"] == task
     with mx.run(artifact.path) as session:
-        outputs = session(preprocess.text_inputs(artifact, ["the cat sat", "who ?"]))
+        outputs = session(text_inputs(artifact, ["the cat sat", "who ?"]))
     assert all(len(array) == 2 for array in outputs.values())
 
 
@@ -912,10 +916,10 @@ def test_exports_of_language_models_are_verified(architecture: str, tmp_path: Pa
     assert artifact.parity.verified is True
     texts = ["the cat sat", "who ?"]
     with mx.run(artifact.path) as session:
-        outputs = session(preprocess.text_inputs(artifact, texts))
+        outputs = session(text_inputs(artifact, texts))
     tokenizer = transformers.AutoTokenizer.from_pretrained(ref)
     model = getattr(transformers, architecture).from_pretrained(ref).eval()
-    lines = preprocess.readable(artifact, outputs, texts)
+    lines = answers.readable(artifact, outputs, texts)
     for index, text in enumerate(texts):
         with torch.no_grad():
             best = int(model(**tokenizer(text, return_tensors="pt")).logits[0, -1].argmax())
@@ -938,8 +942,8 @@ def test_exports_of_image_models_are_verified(architecture: str, tmp_path: Path)
     (artifact,) = mx.export(ref, ["onnx"], out=tmp_path / "build")
     assert artifact.parity.verified is True
     with mx.run(artifact.path) as session:
-        outputs = session(preprocess.image_inputs(artifact, [picture(tmp_path / "x.png")]))
-    assert preprocess.readable(artifact, outputs)[0].startswith("0: ")
+        outputs = session(image_inputs(artifact, [picture(tmp_path / "x.png")]))
+    assert answers.readable(artifact, outputs)[0].startswith("0: ")
 
 
 @pytest.mark.slow

@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .. import __version__
-from ..errors import MxError, UsageError
+from ..errors import MxError, UsageError, __version__
 
 #: subcommand → its line in `mx --help`; its code is in the file of that name
 COMMANDS = {
@@ -68,7 +67,7 @@ class Commands(click.Group):
 def cli(files: tuple[str, ...]) -> None:
     """Put one trained model on every runtime, with proof that each copy computes the same thing."""
     if files:
-        from ..entrypoints import add_files
+        from ..plugins.entrypoints import add_files
 
         add_files(files)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..known import EXAMPLE
-from . import show
+from ..plugins.known import EXAMPLE
+from . import shared
+from .show import progress, tables
 
 if TYPE_CHECKING:
-    from ..bench import BenchReport, Figures
+    from ..bench.report import BenchReport, Figures
 
 
 @click.command(
-    epilog=show.examples(
+    epilog=shared.examples(
         f"mx benchmark build/my-bert.{EXAMPLE} --baseline ./my-bert --dim batch=1 --dim sequence=128",
         "mx benchmark build/my-bert.* --threads 2 --json",
         f"mx benchmark build/net.{EXAMPLE} --baseline nets.py:classifier --compile --runs 100",
@@ -32,34 +33,52 @@ if TYPE_CHECKING:
 @click.option(
     "--input", "input_file", type=click.Path(path_type=Path), help="Inputs (.npz) instead of random ones."
 )
-@click.option("--weights", type=click.Path(), help="Weights for the baseline source.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights for the baseline source.")
 @click.option("--task", help="Task of the baseline source.")
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtimes.")
-@show.standard_options
+@shared.standard_options
 def command(
     artifacts: tuple[Path, ...],
+    baseline: str | None,
+    compile_baseline: bool,
+    runs: int,
+    seconds: float,
+    warmup: int,
+    threads: int | None,
     dims: tuple[str, ...],
-    pairs: tuple[str, ...],
-    weights: str | None,
+    input_file: Path | None,
+    weights: Path | None,
     task: str | None,
+    pairs: tuple[str, ...],
     as_json: bool,
-    **given: Any,
 ) -> None:
     """Time every ARTIFACT, in fresh processes that take turns, and compare with the baseline."""
-    from .. import bench, options
+    from .. import api
+    from ..contract import options
     from ..errors import OptionError
 
     try:
         sizes = {name: int(size) for name, size in options.parse_pairs(dims).items()}
     except ValueError as error:
         raise OptionError(f"can't read --dim: {error}", "write --dim batch=8") from error
-    load = {key: value for key, value in (("weights", weights), ("task", task)) if value}
-    with show.stages() as progress:
-        report = bench.benchmark(
-            artifacts, dims=sizes, options=options.parse_pairs(pairs), load=load, progress=progress, **given
+    with progress.shown() as show:
+        report = api.benchmark(
+            artifacts,
+            baseline=baseline,
+            compile_baseline=compile_baseline,
+            runs=runs,
+            seconds=seconds,
+            warmup=warmup,
+            threads=threads,
+            dims=sizes,
+            input_file=input_file,
+            options=options.parse_pairs(pairs),
+            weights=weights,
+            task=task,
+            progress=show,
         )
     if as_json:
-        show.as_json(report.to_json())
+        tables.as_json(report.to_json())
         return
     _print(report)
 
@@ -77,7 +96,7 @@ def _print(report: BenchReport) -> None:
         "× baseline",
         "runs",
     ]
-    show.table(headings, [_row(figures) for figures in report.figures])
+    tables.table(headings, [_row(figures) for figures in report.figures])
     sizes = ", ".join(f"{name}={size}" for name, size in report.dims.items()) or "fixed shapes"
     click.echo(f"  {sizes}; {report.threads} threads each; {report.turns} turns; {report.environment['cpu']}")
     if report.baseline:
@@ -97,8 +116,8 @@ def _row(figures: Figures) -> list[str]:
         f"{figures.p99_ms:.3f}",
         f"{figures.throughput:.1f}",
         f"{figures.load_ms:.0f}",
-        show.size(figures.peak_rss),
-        show.size(figures.file_size),
+        tables.size(figures.peak_rss),
+        tables.size(figures.file_size),
         ratio,
         str(figures.runs),
     ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from . import show
+from . import shared
 
 
 @click.command(
-    epilog=show.examples('eval "$(mx completion bash)"', "mx completion fish > ~/.config/fish/completions/mx.fish")
+    epilog=shared.examples(
+        'eval "$(mx completion bash)"', "mx completion fish > ~/.config/fish/completions/mx.fish"
+    )
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import click
 
-from . import show
+from . import shared
+from .show import tables
 
 
-@click.command(name="doctor", epilog=show.examples("mx doctor", "mx doctor --json"))
+@click.command(name="doctor", epilog=shared.examples("mx doctor", "mx doctor --json"))
 @click.pass_context
-@show.standard_options
+@shared.standard_options
 def command(ctx: click.Context, as_json: bool) -> None:
     """Check Python, plugins and what each verb needs, with the command that fixes each gap.
 
     Ends with exit code 1 when a plugin is broken; a plugin that is merely not installed is no fault.
     """
-    from .. import doctor
+    from ..plugins import doctor
 
     report = doctor.examine()
     if as_json:
-        show.as_json(report.to_json())
+        tables.as_json(report.to_json())
     else:
-        show.columns([["", ""], *([key, value] for key, value in report.environment.items())])
+        tables.columns([["", ""], *([key, value] for key, value in report.environment.items())])
         for title, rows in (
             ("targets", report.targets),
             ("sources", report.sources),
@@ -29,5 +30,5 @@ def command(ctx: click.Context, as_json: bool) -> None:
         ):
             if rows:
                 click.echo(f"\n{title}")
-                show.columns([["  " + row.name, row.status, row.version, row.note] for row in rows])
+                tables.columns([["  " + row.name, row.status, row.version, row.note] for row in rows])
     ctx.exit(1 if report.broken else 0)

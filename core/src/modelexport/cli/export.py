@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..known import EXAMPLE
-from . import show
+from ..plugins.known import EXAMPLE
+from . import shared
+from .show import artifacts, progress, quantization, tables
+
+if TYPE_CHECKING:
+    from ..contract.artifacts import Artifact
+    from ..contract.progress import Event
+    from ..contract.target import Target
 
 
 @click.command(
-    epilog=show.examples(
+    epilog=shared.examples(
         f"mx export ./my-bert -t {EXAMPLE}",
         f"mx export nets.py:classifier -t {EXAMPLE} --input 'x:float32[batch=1..32,3,224,224]'",
         f"mx export package.module:factory -t {EXAMPLE} --weights model.safetensors -k opset=20",
@@ -22,7 +28,7 @@ from . import show
     )
 )
 @click.argument("source", required=False)
-@click.option("-t", "--target", "targets", multiple=True, required=True, shell_complete=show.complete_targets,
+@click.option("-t", "--target", "targets", multiple=True, required=True, shell_complete=shared.complete_targets,
               help="Target to export to; give it several times for several.")  # fmt: skip
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
               help="Folder in which NAME.TARGET is written.")  # fmt: skip
@@ -31,13 +37,13 @@ from . import show
 @click.option("--precision", metavar="PRECISION",
               help="Go on to this precision (fp16, bf16, int8, int4…): optimize and quantize as the target does "
               "that. Each step is an artifact; finished ones are reused.")  # fmt: skip
-@show.calibration_options
+@shared.calibration_options
 @click.option("--input", "inputs", multiple=True, metavar="DECLARATION",
               help="Declare an input: NAME:DTYPE[DIM,…], where a DIM is a size, a name, or NAME=LOW..HIGH; "
               "add =LOW..HIGH for the values it may take, or =mask.")  # fmt: skip
 @click.option("--dim", "dims", multiple=True, metavar="[TARGET.]NAME=SIZE",
               help="Hold a dynamic dim at a SIZE or in LOW..HIGH[/STEP], for every target or one.")  # fmt: skip
-@click.option("--snippet", multiple=True, metavar="LANGUAGE", shell_complete=show.complete_languages,
+@click.option("--snippet", multiple=True, metavar="LANGUAGE", shell_complete=shared.complete_languages,
               help="Write code that loads and runs the model into the artifact: cpp, swift….")  # fmt: skip
 @click.option("--sample", type=click.Path(path_type=Path), help="Real inputs (.npz) for the parity gate.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights to load into what the factory returns.")
@@ -47,58 +53,113 @@ from . import show
 @click.option("--no-verify", is_flag=True, help="Skip the parity gate; the manifest then says so.")
 @click.option("--allow-pickle", is_flag=True, help="Unpickle weights: runs code that the file holds.")
 @click.option("--allow-download", is_flag=True, help="Let a source plugin download a model.")
-@show.standard_options
+@shared.standard_options
 def command(
     source: str | None,
     targets: tuple[str, ...],
+    out: Path,
+    name: str | None,
     pairs: tuple[str, ...],
-    no_verify: bool,
-    as_json: bool,
     precision: str | None,
-    **given: Any,
+    calibration: str | None,
+    samples: int,
+    seed: int,
+    column: str | None,
+    metric: str,
+    evaluate: str | None,
+    max_drop: float | None,
+    inputs: tuple[str, ...],
+    dims: tuple[str, ...],
+    snippet: tuple[str, ...],
+    sample: Path | None,
+    weights: Path | None,
+    task: str | None,
+    register: tuple[str, ...],
+    tolerance: str | None,
+    no_verify: bool,
+    allow_pickle: bool,
+    allow_download: bool,
+    as_json: bool,
 ) -> None:
     """Export SOURCE to every target, and verify each copy in a fresh process.
 
     SOURCE is file.py:factory, package.module:factory, model.pt2, the folder of an artifact, or anything an
     installed source plugin loads: a Hugging Face folder or cached id, an existing model file.
     """
-    from .. import api, options, plan, plugins
+    from .. import api
+    from ..contract import options
 
     if "help" in pairs:
-        loaded = [plugins.target(name).target for name in targets]
-        for verb in (verb for verb in ("export", *plan.AFTER_EXPORT) if verb == "export" or precision is not None):
-            able = [target for target in loaded if verb in plan.recipe(target, precision)]
-            show.option_help({t.name: t.options.get(verb, options.NoOptions) for t in able}, verb)
+        _help(targets, precision)
         return
     if source is None:
         raise click.UsageError("SOURCE is missing: which model?")
     reused: list[str] = []
-    with show.stages() as progress:
+    with progress.shown() as show:
 
-        def stage(line: str) -> None:
-            if line.startswith(api.REUSED):
-                reused.append(line)
-            progress(line)
+        def told(event: Event) -> None:
+            if event.reused is not None:
+                reused.append(str(event))
+            show(event)
 
-        artifacts = api.export(
+        made = api.export(
             source,
             targets,
+            out,
+            name=name,
             options=options.parse_pairs(pairs),
+            inputs=inputs,
+            dims=dims,
+            sample=sample,
+            weights=weights,
+            task=task,
+            register=register,
+            snippet=snippet,
+            tolerance=tolerance,
             verify=not no_verify,
+            allow_pickle=allow_pickle,
+            allow_download=allow_download,
             precision=precision,
-            progress=stage,
-            **given,
+            calibration=calibration,
+            samples=samples,
+            seed=seed,
+            column=column,
+            metric=metric,
+            evaluate=evaluate,
+            max_drop=max_drop,
+            progress=told,
         )
     if as_json:
-        show.as_json({"artifacts": [show.summary(artifact) for artifact in artifacts], "reused": reused})
+        tables.as_json({"artifacts": [artifacts.summary(artifact) for artifact in made], "reused": reused})
         return
     for line in reused:
         click.echo(line)
-    for artifact in artifacts:
-        click.echo(f"{artifact.path}  {show.size(artifact.size)}  {show.verdict(artifact)}")
-        click.echo(f"  inputs: {', '.join(map(str, artifact.inputs))}")
-        click.echo(f"  outputs: {', '.join(map(str, artifact.outputs))}")
-        if "quantization" in artifact.details:
-            show.quantized(artifact)
-        show.parity(artifact)
-        show.notes(artifact)
+    for artifact in made:
+        _print(artifact)
+
+
+def _print(artifact: Artifact) -> None:
+    click.echo(f"{artifact.path}  {tables.size(artifact.size)}  {artifacts.verdict(artifact)}")
+    click.echo(f"  inputs: {', '.join(map(str, artifact.inputs))}")
+    click.echo(f"  outputs: {', '.join(map(str, artifact.outputs))}")
+    if artifact.quantization is not None:
+        quantization.outcome(artifact)
+    artifacts.parity(artifact)
+    artifacts.notes(artifact)
+
+
+def _help(targets: tuple[str, ...], precision: str | None) -> None:
+    """The options of every step that leads from a live model to the targets."""
+    from ..contract.sources import MODULE
+    from ..plugins import manager
+    from ..work import plan
+
+    def describe(name: str) -> Target:
+        return manager.target(name).target
+
+    shown: set[tuple[str, str]] = set()
+    for target in targets:
+        for step in plan.route(target, precision, MODULE, describe).steps:
+            if (step.target == target or precision is not None) and (step.target, step.verb) not in shown:
+                shown.add((step.target, step.verb))
+                shared.option_help(step.target, describe(step.target).verb(step.verb).options, step.verb)

@@ -7,65 +7,70 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..known import EXAMPLE
-from . import show
+from ..plugins.known import EXAMPLE
+from . import shared
+from .show import artifacts, quantization, tables
 
 if TYPE_CHECKING:
-    from ..types import Artifact
+    from ..contract.artifacts import Artifact
 
 
 @click.command(
-    epilog=show.examples(
+    epilog=shared.examples(
         f"mx inspect build/my-bert.{EXAMPLE}",
         f"mx inspect build/my-bert.{EXAMPLE} --json",
         f"mx inspect build/my-bert.quantized.{EXAMPLE} --quantization --plot layers.png",
     )
 )
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--quantization", is_flag=True, help="Show what quantization did instead, layer by layer.")
+@click.option(
+    "--quantization", "of_quantization", is_flag=True, help="Show what quantization did instead, layer by layer."
+)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
               help="Draw into this .png, .svg or .pdf: the kinds of layers of a compiled model or, with "
               "--quantization, every layer.")  # fmt: skip
-@show.standard_options
-def command(artifact: Path, quantization: bool, plot: Path | None, as_json: bool) -> None:
+@shared.standard_options
+def command(artifact: Path, of_quantization: bool, plot: Path | None, as_json: bool) -> None:
     """Show ARTIFACT's inputs, outputs, lineage, files and parity, after checking its files' sha256."""
     from .. import api
 
-    if quantization:
+    if of_quantization:
         _quantization(artifact, plot, as_json)
         return
     found = api.load(artifact)
     if plot is not None:
         _draw(found, plot)
     if as_json:
-        show.as_json(show.summary(found))
+        tables.as_json(artifacts.summary(found))
         return
-    click.echo(f"{found.path}  {found.format}  {found.precision}  {show.size(found.size)}  {show.verdict(found)}")
-    show.table(["input", "declaration"], [[spec.name, str(spec)] for spec in found.inputs])
-    show.table(["output", "declaration"], [[spec.name, str(spec)] for spec in found.outputs])
-    show.parity(found)
+    click.echo(
+        f"{found.path}  {found.format}  {found.precision}  {tables.size(found.size)}  {artifacts.verdict(found)}"
+    )
+    tables.table(["input", "declaration"], [[spec.name, str(spec)] for spec in found.inputs])
+    tables.table(["output", "declaration"], [[spec.name, str(spec)] for spec in found.outputs])
+    artifacts.parity(found)
     _lineage(found)
     for key, value in found.details.items():
-        if key == "quantization":
-            show.quantization_line(found)
-        elif key not in ("notes", "layers") and value not in ("", [], {}):
+        if value not in ("", [], {}):
             click.echo(f"  {key}: {_plain(value)}")
-    show.notes(found)
-    show.compiled(found)
-    show.table(
+    if found.quantization is not None:
+        quantization.one_line(found)
+    artifacts.notes(found)
+    artifacts.layers(found)
+    tables.table(
         ["file", "size", "sha256"],
-        [[file.path, show.size(file.size), file.sha256[:16] + "…"] for file in found.files],
+        [[file.path, tables.size(file.size), file.sha256[:16] + "…"] for file in found.files],
     )
     if plot is not None:
         click.echo(f"  drawn: {plot}")
 
 
 def _draw(found: Artifact, plot: Path) -> None:
-    from .. import charts
-    from ..layers import by_kind, layers_of
+    from ..contract.compiled import by_kind
+    from .show import charts
 
     charts.check(plot)
-    if not (rows := [layer for layer in layers_of(found) if layer.precision]):
+    if not (rows := [layer for layer in found.layers if layer.precision]):
         raise click.UsageError(
             f"{found.path} lists no layers: --plot goes with --quantization, or a compiled model"
         )
@@ -73,26 +78,26 @@ def _draw(found: Artifact, plot: Path) -> None:
 
 
 def _quantization(artifact: Path, plot: Path | None, as_json: bool) -> None:
-    from .. import api, charts
-    from ..quantization import report_of
+    from .. import api
+    from .show import charts
 
     if plot is not None:
         charts.check(plot)
     found = api.load(artifact)
-    report = report_of(found)
+    report = found.quantization_report()
     if plot is not None:
         charts.layers(report, plot, f"{found.path.name}: {report.mode}")
     if as_json:
-        show.as_json(report.to_json())
+        tables.as_json(report.to_json())
         return
-    click.echo(f"{found.path}  {found.precision}  {show.size(found.size)}  {show.verdict(found)}")
+    click.echo(f"{found.path}  {found.precision}  {tables.size(found.size)}  {artifacts.verdict(found)}")
     settings = {"mode": report.mode, **report.settings}
     click.echo(f"  settings: {', '.join(f'{key}={_plain(value)}' for key, value in settings.items())}")
-    show.score(report)
-    show.figures(report)
-    show.layers(report)
-    show.trail(report)
-    show.warnings(report)
+    quantization.score(report)
+    quantization.figures(report)
+    quantization.layers(report)
+    quantization.trail(report)
+    quantization.warnings(report)
     if plot is not None:
         click.echo(f"  drawn: {plot}")
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from . import show
+from . import shared
+from .show import artifacts, progress, tables
 
 
 @click.command(
-    epilog=show.examples(
+    epilog=shared.examples(
         "mx optimize build/net.TARGET",
         "mx optimize build/net.TARGET -o build/net.fast.TARGET --tolerance 1e-4",
         "mx optimize build/net.TARGET -k help",
@@ -23,7 +24,7 @@ from . import show
               help="Option of the target; `-k help` lists them.")  # fmt: skip
 @click.option("--tolerance", help="Parity budget: a number, or atol=…,rtol=…,noise=…,cosine=….")
 @click.option("--no-verify", is_flag=True, help="Skip the parity gate; the manifest then says so.")
-@show.standard_options
+@shared.standard_options
 def command(
     artifact: Path,
     out: Path | None,
@@ -33,24 +34,24 @@ def command(
     as_json: bool,
 ) -> None:
     """Write an optimized copy of ARTIFACT, and verify it against the same golden data."""
-    from .. import api, options, plugins
+    from .. import api
+    from ..contract import options
 
     if "help" in pairs:
-        found = plugins.require(api.load(artifact).format, "optimize").target
-        show.option_help({found.name: found.options.get("optimize", options.NoOptions)})
+        shared.artifact_help(artifact, "optimize")
         return
-    with show.stages() as progress:
+    with progress.shown() as show:
         made = api.optimize(
             artifact,
             out,
             options=options.parse_pairs(pairs),
             tolerance=tolerance,
             verify=not no_verify,
-            progress=progress,
+            progress=show,
         )
     if as_json:
-        show.as_json(show.summary(made))
+        tables.as_json(artifacts.summary(made))
         return
-    click.echo(f"{made.path}  {show.size(made.size)}  {show.verdict(made)}")
-    show.parity(made)
-    show.notes(made)
+    click.echo(f"{made.path}  {tables.size(made.size)}  {artifacts.verdict(made)}")
+    artifacts.parity(made)
+    artifacts.notes(made)

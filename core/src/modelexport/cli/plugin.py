@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from . import show
+from . import shared
+from .show import tables
 
 
-@click.group(name="plugin", epilog=show.examples("mx plugin new mytarget", "mx plugin check mytarget"))
+@click.group(name="plugin", epilog=shared.examples("mx plugin new mytarget", "mx plugin check mytarget"))
 def command() -> None:
     """Start a target plugin of your own, or check one against the contract that every target keeps."""
 
 
-@command.command(epilog=show.examples("mx plugin new mytarget --consumes module -o ~/code"))
+@command.command(epilog=shared.examples("mx plugin new mytarget --consumes module -o ~/code"))
 @click.argument("name")
 @click.option("--consumes", default="captured", show_default=True,
               help="Format it takes: captured, module (the live nn.Module), or a target's name.")  # fmt: skip
@@ -30,11 +31,13 @@ def new(name: str, consumes: str, out: Path) -> None:
         click.echo(f"  {line}")
 
 
-@command.command(epilog=show.examples("mx plugin check mytarget", "mx --plugin mytarget.py plugin check mytarget"))
+@command.command(
+    epilog=shared.examples("mx plugin check mytarget", "mx --plugin mytarget.py plugin check mytarget")
+)
 @click.argument("name")
 @click.option("--tests", type=click.Path(path_type=Path),
               help="Contract test with the target's quirks; tests/test_contract.py if it is there.")  # fmt: skip
-@show.standard_options
+@shared.standard_options
 @click.pass_context
 def check(ctx: click.Context, name: str, tests: Path | None, as_json: bool) -> None:
     """Run the compliance kit on the target NAME, and print its row for the support table."""
@@ -42,7 +45,7 @@ def check(ctx: click.Context, name: str, tests: Path | None, as_json: bool) -> N
 
     result = report.run(name, tests)
     if as_json:
-        show.as_json(result.to_json())
+        tables.as_json(result.to_json())
     else:
         for line in result.lines():
             click.echo(line)

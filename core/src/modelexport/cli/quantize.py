@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from . import show
+from . import shared
+from .show import artifacts, progress, quantization, tables
 
 
 @click.command(
-    epilog=show.examples(
+    epilog=shared.examples(
         "mx quantize build/net.TARGET",
         "mx quantize build/net.TARGET --calibration texts.txt --max-drop 0.005",
         "mx quantize build/net.TARGET --mode static --calibration photos/ --samples 300 --metric top1",
@@ -26,43 +26,58 @@ from . import show
 @click.option("--preset", help="Hardware to quantize for: the same as -k preset=NAME.")
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE",
               help="Option of the target; `-k help` lists them.")  # fmt: skip
-@show.calibration_options
+@shared.calibration_options
 @click.option("--tolerance", help="Parity budget: a number, or atol=…,rtol=…,noise=…,cosine=…,equal=….")
 @click.option("--no-verify", is_flag=True, help="Skip the parity gate; the manifest then says so.")
-@show.standard_options
+@shared.standard_options
 def command(
     artifact: Path,
     out: Path | None,
     mode: str | None,
     preset: str | None,
     pairs: tuple[str, ...],
+    calibration: str | None,
+    samples: int,
+    seed: int,
+    column: str | None,
+    metric: str,
+    evaluate: str | None,
+    max_drop: float | None,
+    tolerance: str | None,
     no_verify: bool,
     as_json: bool,
-    **given: Any,
 ) -> None:
     """Write a quantized copy of ARTIFACT, measure what it lost, and verify it."""
-    from .. import api, manifest, options, plugins
+    from .. import api
+    from ..contract import options
+    from ..store import manifest
 
     if "help" in pairs:
-        found = plugins.require(api.load(artifact).format, "quantize").target
-        show.option_help({found.name: found.options.get("quantize", options.NoOptions)})
+        shared.artifact_help(artifact, "quantize")
         return
     short = [f"{key}={value}" for key, value in (("mode", mode), ("preset", preset)) if value is not None]
-    with show.stages() as progress:
+    with progress.shown() as show:
         made = api.quantize(
             artifact,
             out,
             options=options.parse_pairs([*short, *pairs]),
+            calibration=calibration,
+            samples=samples,
+            seed=seed,
+            column=column,
+            metric=metric,
+            evaluate=evaluate,
+            max_drop=max_drop,
+            tolerance=tolerance,
             verify=not no_verify,
-            progress=progress,
-            **given,
+            progress=show,
         )
     if as_json:
-        show.as_json(show.summary(made))
+        tables.as_json(artifacts.summary(made))
         return
     before = manifest.read(artifact, check_files=False)
     share = f"{made.size / before.size:.2f} × {before.path.name}"
-    click.echo(f"{made.path}  {made.precision}  {show.size(made.size)} ({share})  {show.verdict(made)}")
-    show.quantized(made)
-    show.notes(made)
-    show.parity(made)
+    click.echo(f"{made.path}  {made.precision}  {tables.size(made.size)} ({share})  {artifacts.verdict(made)}")
+    quantization.outcome(made)
+    artifacts.notes(made)
+    artifacts.parity(made)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from ..known import EXAMPLE
-from . import show
+from ..plugins.known import EXAMPLE
+from . import shared
+from .show import tables
 
 
 @click.command(
-    epilog=show.examples(
+    epilog=shared.examples(
         f"mx run build/my-bert.{EXAMPLE} --text 'A cat sits on the mat.' --text 'A dog barks.'",
         f"mx run build/net.{EXAMPLE} --input inputs.npz --output outputs.npz",
         f"mx run build/net.{EXAMPLE} --input x=0.5 -k threads=2",
@@ -32,7 +33,7 @@ from . import show
 @click.option(
     "-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtime; `-k help` lists them."
 )
-@show.standard_options
+@shared.standard_options
 def command(
     artifact: Path,
     inputs: tuple[str, ...],
@@ -44,26 +45,29 @@ def command(
     as_json: bool,
 ) -> None:
     """Run ARTIFACT once and print its outputs."""
-    from .. import api, feeds, options, plugins, preprocess
+    from .. import api
+    from ..contract import options
+    from ..data import answers, run_inputs
+    from ..data.texts import Text
+    from ..plugins import calls
 
-    loaded = api.load(artifact)
     if "help" in pairs:
-        target = plugins.target(loaded.format).target
-        show.option_help({loaded.format: target.options.get("run", options.NoOptions)})
+        shared.artifact_help(artifact, "run")
         return
-    feeds.check_output(output)
-    given: list[preprocess.Text] = [(text, context) if context is not None else text for text in texts]
-    arrays = feeds.gather(loaded, inputs, given, images)
-    with api.open_session(loaded, options.parse_pairs(pairs)) as session:
-        if note := session.details.get("note"):
-            click.echo(note, err=True)
+    loaded = api.load(artifact)
+    run_inputs.check_output(output)
+    asked: list[Text] = [(text, context) if context is not None else text for text in texts]
+    arrays = run_inputs.gather(loaded, inputs, asked, images)
+    with calls.open_session(loaded, options.parse_pairs(pairs)) as session:
+        if session.note:
+            click.echo(session.note, err=True)
         outputs = session(arrays)
     if output is not None:
-        feeds.write(outputs, output)
+        run_inputs.write(outputs, output)
     if as_json:
-        show.as_json({name: array.tolist() for name, array in outputs.items()})
+        tables.as_json({name: array.tolist() for name, array in outputs.items()})
         return
     for name, array in outputs.items():
-        click.echo(f"{name}: {array.dtype.name}{list(array.shape)} {feeds.preview(array)}")
-    for line in preprocess.readable(loaded, outputs, given or None):
+        click.echo(f"{name}: {array.dtype.name}{list(array.shape)} {run_inputs.preview(array)}")
+    for line in answers.readable(loaded, outputs, asked or None):
         click.echo(line)

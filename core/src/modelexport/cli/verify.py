@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..known import EXAMPLE
-from . import show
+from ..plugins.known import EXAMPLE
+from . import shared
+from .show import artifacts, progress, tables
 
 
 @click.command(
-    epilog=show.examples(
+    epilog=shared.examples(
         f"mx verify build/my-bert.{EXAMPLE}",
         f"mx verify build/my-bert.{EXAMPLE} --source ./my-bert --sample real.npz",
         f"mx verify build/net.{EXAMPLE} -k providers=cuda",
@@ -27,18 +27,41 @@ from . import show
 @click.option("--allow-pickle", is_flag=True, help="Unpickle weights: runs code that the file holds.")
 @click.option("--allow-download", is_flag=True, help="Let a source plugin download the source.")
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtime.")
-@show.standard_options
-def command(artifact: Path, pairs: tuple[str, ...], as_json: bool, **given: Any) -> None:
+@shared.standard_options
+def command(
+    artifact: Path,
+    source: str | None,
+    sample: Path | None,
+    weights: Path | None,
+    task: str | None,
+    tolerance: str | None,
+    allow_pickle: bool,
+    allow_download: bool,
+    pairs: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Run the parity gate on ARTIFACT in a fresh process, and record the result in its manifest.
 
     PyTorch is not needed unless --source is given.
     """
-    from .. import api, options
+    from .. import api
+    from ..contract import options
 
-    with show.stages() as progress:
-        checked = api.verify(artifact, options=options.parse_pairs(pairs), progress=progress, **given)
+    with progress.shown() as show:
+        checked = api.verify(
+            artifact,
+            source=source,
+            sample=sample,
+            tolerance=tolerance,
+            options=options.parse_pairs(pairs),
+            weights=weights,
+            task=task,
+            allow_pickle=allow_pickle,
+            allow_download=allow_download,
+            progress=show,
+        )
     if as_json:
-        show.as_json(show.summary(checked))
+        tables.as_json(artifacts.summary(checked))
         return
-    click.echo(f"{checked.path}  {show.verdict(checked)}")
-    show.parity(checked)
+    click.echo(f"{checked.path}  {artifacts.verdict(checked)}")
+    artifacts.parity(checked)

@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 from string import Template
 
-from .. import __version__
-from ..errors import OptionError, OutputError
-from ..plan import CAPTURED, MODULE
-from ..staging import output_errors
+from ..contract.sources import CAPTURED, MODULE
+from ..errors import OptionError, OutputError, __version__
+from ..store.staging import output_errors
 
 FILES = Path(__file__).parent / "files"
 

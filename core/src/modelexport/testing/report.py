@@ -95,13 +95,14 @@ def run(name: str, tests: Path | None = None) -> Result:
     folder if it is about this target, else the contract without quirks. Raises TargetError for an unknown
     target, and InputError for a test file that is not there.
     """
-    from .. import plugins
+    from ..plugins import manager
+    from ..plugins.installed import importable
 
-    if not plugins.importable("pytest"):
+    if not importable("pytest"):
         raise TargetError("checking a plugin needs pytest", "pip install pytest")
     import pytest
 
-    entry = plugins.target(name).entry
+    entry = manager.target(name).entry
     collector = Collector()
     with tempfile.TemporaryDirectory(prefix="mx-check-") as folder:
         file = _tests_for(name, tests, Path(folder))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..types import Source
+from ..contract.sources import Source
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,17 +19,13 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.target import Target
+from modelexport.contract import Target, Verb, hookimpl, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
+    from modelexport.contract import Artifact, Build, Calibration, Captured, Goal, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -109,20 +105,17 @@ def mx_target() -> Target:
         name="coreml",
         summary="Core ML for Apple devices, run by Core ML on macOS and interpreted elsewhere",
         consumes=("captured", "coreml"),
-        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
-        needs={
-            "export": ("torch", "coremltools"),
-            "quantize": _RUN,
-            "run": _RUN,
-        },
-        install={
-            "export": "pip install 'modelexport-coreml[export]'",
-            "quantize": "pip install 'modelexport-coreml[quantize]'",
-            "run": "pip install 'modelexport-coreml[run]'",
-        },
-        precisions={
-            "int8": {"quantize": {"mode": "linear", "bits": "8"}},
-            "int4": {"quantize": {"mode": "linear", "bits": "4"}},
+        verbs={
+            "export": Verb(
+                ExportOptions, needs=("torch", "coremltools"), install="pip install 'modelexport-coreml[export]'"
+            ),
+            "quantize": Verb(
+                QuantizeOptions,
+                needs=_RUN,
+                install="pip install 'modelexport-coreml[quantize]'",
+                precisions={"int8": {"mode": "linear", "bits": "8"}, "int4": {"mode": "linear", "bits": "4"}},
+            ),
+            "run": Verb(RunOptions, needs=_RUN, install="pip install 'modelexport-coreml[run]'"),
         },
         snippets=("swift",),
     )
@@ -130,7 +123,7 @@ def mx_target() -> Target:
 
 @hookimpl
 def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
-    from modelexport.types import Source
+    from modelexport.contract import Source
 
     from . import export
     from . import source as existing

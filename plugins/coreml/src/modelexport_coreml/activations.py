@@ -9,12 +9,12 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modelexport.types import Artifact
+from modelexport.contract import Artifact
 
 from . import package, session
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 #: name of a value in the program → the smallest and the largest that it was
 Ranges = Mapping[str, tuple[float, float]]

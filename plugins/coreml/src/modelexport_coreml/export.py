@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import ConversionError, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.types import Build, Captured
+from modelexport.contract import Build, Captured
+from modelexport.errors import ConversionError, first_line, is_disk_error
 
 from . import features, lowering, package, translations
 from .package import FILE, quiet
@@ -62,7 +61,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
         details["classifier"] = {"labels": len(labels), "output": captured.outputs[0].name}
     notes = [f"attention and recurrence were taken apart: whole, {refused}"] if refused else []
     notes += _unbounded(captured, options.bound)
-    return Build(FILE, ("torch", "coremltools"), options.compute_precision, {**details, "notes": notes})
+    return Build(FILE, ("torch", "coremltools"), options.compute_precision, details, tuple(notes))
 
 
 def _unbounded(captured: Captured, bound: int) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import Captured, Dim, TensorSpec
 from modelexport.errors import ConversionError, OptionError
-from modelexport.types import Captured, Dim, TensorSpec
 
 if TYPE_CHECKING:
     from . import ExportOptions

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from modelexport.provenance import module_path, source_line
+from modelexport.toolkit import module_path, source_line
 
 #: operators that the converter makes into one operator of Core ML, which is faster than their parts
 _WHOLE = ("aten.lstm.input", "aten.scaled_dot_product_attention.default")
@@ -20,7 +20,7 @@ def lowered(program: Any, whole: bool = True) -> Any:
     operator for stays whole, unless `whole` is false.
     """
     import torch
-    from modelexport.capture import quiet
+    from modelexport.toolkit import quiet
 
     table = torch.export.default_decompositions()
     for operator in [op for op in table if whole and str(op) in _WHOLE]:

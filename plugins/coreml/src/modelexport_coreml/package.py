@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import ConversionError, RuntimeFailure
-from modelexport.plugins import first_line
-from modelexport.types import Captured, TensorSpec
+from modelexport.contract import Captured, TensorSpec
+from modelexport.errors import ConversionError, RuntimeFailure, first_line
 
 from .features import DTYPES, LABEL
 
@@ -25,12 +24,12 @@ _ARRAYS = {65568: "float32", 65552: "float16", 131104: "int32", 65600: "float64"
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep coremltools' warnings and progress bars off the user's terminal."""
-    from modelexport import capture
+    from modelexport.toolkit import quiet
 
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"
     try:
-        with capture.quiet("coremltools", "torchao", "torch.utils._pytree"):
+        with quiet("coremltools", "torchao", "torch.utils._pytree"):
             _import()
             yield
     finally:
@@ -199,7 +198,7 @@ def _same_constants(program: Any, converted: Any) -> None:
 def _same_parameters(program: Any, source: Any) -> None:
     """The converter calls a constant after a parameter only where it is that one; what it computes is renamed."""
     import numpy as np
-    from modelexport.torchref import to_numpy
+    from modelexport.toolkit import to_numpy
 
     signature, constants = source.graph_signature, _constants(program)
     for name, full_name in {**signature.inputs_to_parameters, **signature.inputs_to_buffers}.items():
@@ -249,7 +248,7 @@ def operations(program: Any) -> Iterator[Any]:
 def _weights(program: Any, source: Any) -> dict[str, Any]:
     """How many of the source's weights are in the program bit by bit, in whatever order of their values."""
     import numpy as np
-    from modelexport.torchref import to_numpy
+    from modelexport.toolkit import to_numpy
 
     arrays = list(_constants(program).values())
     written = {_checksum(array) for array in arrays}

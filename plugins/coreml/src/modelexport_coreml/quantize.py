@@ -9,18 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import golden
-from modelexport.errors import ConversionError, OptionError, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.quantization import Layer, Report
-from modelexport.types import Artifact, Build
+from modelexport.contract import Artifact, Build, QuantizationReport, QuantizedLayer
+from modelexport.errors import ConversionError, OptionError, first_line, is_disk_error
+from modelexport.toolkit import load_golden
 
 from . import activations, package
 from .package import FILE, quiet
 
 if TYPE_CHECKING:
-    from modelexport.calibration import Calibration
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays, Calibration
 
     from . import QuantizeOptions
 
@@ -113,7 +110,7 @@ def _with_activations(
 def _samples(artifact: Artifact, calibration: Calibration | None) -> Iterator[Arrays]:
     if calibration is not None:
         return calibration.batches(_ROWS)
-    return (case.inputs for case in golden.load(artifact.golden).cases)
+    return (case.inputs for case in load_golden(artifact.golden).cases)
 
 
 def _check(options: QuantizeOptions) -> None:
@@ -261,7 +258,7 @@ def _build(
     elif options.mode in ("linear", "activations"):
         settings["granularity"] = f"blocks of {options.block_size}" if options.bits == 4 else "per channel"
     warnings = (_UNCALIBRATED,) if computed and not calibrated else ()
-    report = Report(options.mode, settings, layers, warnings=warnings, calibrated=calibrated)
+    report = QuantizationReport(options.mode, settings, layers, warnings=warnings, calibrated=calibrated)
     notes = [f"{layer.name} stays as it is: {layer.note}" for layer in left[:5]]
     if len(left) > 5:
         notes.append(f"{len(left) - 5} more constants stay as they are: see `mx inspect --quantization`")
@@ -270,10 +267,8 @@ def _build(
     details = {
         **artifact.details,
         "operators": package.count(program),
-        "quantization": report.to_json(),
-        "notes": notes,
     }
-    return Build(FILE, ("coremltools",), precision, details)
+    return Build(FILE, ("coremltools",), precision, details, tuple(notes), report)
 
 
 def _precision(options: QuantizeOptions) -> str:
@@ -305,10 +300,10 @@ def _bits(var: Any) -> int:
     return int(var.val.size) * int(var.dtype.get_bitwidth() if types.is_int(var.dtype) else var.val.itemsize * 8)
 
 
-def _operator(activation: Activation) -> Layer:
+def _operator(activation: Activation) -> QuantizedLayer:
     """An operator without a weight of its own, such as an addition."""
     precision = "float16" if activation.kept else "int8"
-    return Layer(
+    return QuantizedLayer(
         activation.name, activation.kind, precision, activation_range=activation.range, note=activation.kept
     )
 
@@ -318,7 +313,7 @@ def _layer(
     stored: Mapping[str, tuple[int, Any]],
     activation: Activation | None,
     options: QuantizeOptions,
-) -> Layer:
+) -> QuantizedLayer:
     import numpy as np
 
     finite = weight.values[np.isfinite(weight.values)]
@@ -327,7 +322,7 @@ def _layer(
     found = next((value for name, value in stored.items() if name.startswith(weight.name)), None)
     if weight.kept or found is None:
         note = weight.kept or "coremltools could not compress it, for its shape"
-        return Layer(weight.name, weight.kind, own, span, note=note)
+        return QuantizedLayer(weight.name, weight.kind, own, span, note=note)
     size, values = found
     saved = max(0, weight.values.nbytes - size)
     note = f"weights at {_sqnr(weight.values, values.numpy()):.1f} dB"
@@ -335,7 +330,7 @@ def _layer(
     if activation is not None:
         precision, seen = precision if activation.kept else "int8", activation.range
         note = f"{note}; activations: {activation.kept}" if activation.kept else note
-    return Layer(weight.name, weight.kind, precision, span, seen, bytes_saved=saved, note=note)
+    return QuantizedLayer(weight.name, weight.kind, precision, span, seen, bytes_saved=saved, note=note)
 
 
 def _described(options: QuantizeOptions) -> str:

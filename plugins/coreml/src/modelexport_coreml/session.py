@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import InputError, MxError, RuntimeFailure
-from modelexport.plugins import first_line
-from modelexport.types import Artifact, Session, TensorSpec
+from modelexport.contract import Artifact, Session, TensorSpec
+from modelexport.errors import InputError, MxError, RuntimeFailure, first_line
 
 from . import package
 from .features import LABEL
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Arrays
+    from modelexport.contract import Array, Arrays
 
     from . import RunOptions
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from string import Template
 from typing import Any
 
-from modelexport.types import Artifact, Dim, TensorSpec
+from modelexport.contract import Artifact, Dim, TensorSpec
 
 from . import package
 

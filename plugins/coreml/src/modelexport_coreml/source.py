@@ -12,16 +12,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import Build, Dim, LoadOptions, Source, TensorSpec, key_of, unify_dims
 from modelexport.errors import MxError, OptionError, SourceError
-from modelexport.options import key_of
-from modelexport.plugins import importable
-from modelexport.types import Build, Dim, LoadOptions, Source, TensorSpec, unify_dims
+from modelexport.toolkit import importable
 
 from . import package
 from .package import FILE
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
     from . import ExportOptions
 

@@ -17,17 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.target import Target
+from modelexport.contract import Target, Verb, hookimpl, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
+    from modelexport.contract import Artifact, Build, Calibration, Captured, Goal, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -86,20 +82,17 @@ def mx_target() -> Target:
         name="executorch",
         summary="ExecuTorch programs (.pte) for phones and embedded devices",
         consumes=("captured", "executorch"),
-        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
-        needs={
-            "export": ("torch", "executorch"),
-            "quantize": ("torch", "executorch", "torchao"),
-            "run": ("torch", "executorch"),
-        },
-        install={
-            "export": _EXPORT,
-            "quantize": "pip install 'modelexport-executorch[quantize]'",
-            "run": "pip install 'modelexport-executorch[run]'",
-        },
-        precisions={
-            "int8": {"quantize": {"bits": "8"}},
-            "int4": {"quantize": {"mode": "dynamic", "bits": "4"}},
+        verbs={
+            "export": Verb(ExportOptions, needs=("torch", "executorch"), install=_EXPORT),
+            "quantize": Verb(
+                QuantizeOptions,
+                needs=("torch", "executorch", "torchao"),
+                install="pip install 'modelexport-executorch[quantize]'",
+                precisions={"int8": {"bits": "8"}, "int4": {"mode": "dynamic", "bits": "4"}},
+            ),
+            "run": Verb(
+                RunOptions, needs=("torch", "executorch"), install="pip install 'modelexport-executorch[run]'"
+            ),
         },
         snippets=("cpp", "java", "kotlin", "swift"),
     )
@@ -107,7 +100,7 @@ def mx_target() -> Target:
 
 @hookimpl
 def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
-    from modelexport.types import Source
+    from modelexport.contract import Source
 
     if isinstance(source, Source):
         from .source import copy_file

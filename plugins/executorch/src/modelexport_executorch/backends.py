@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from modelexport.errors import ConversionError, OptionError
-from modelexport.options import suggest
-from modelexport.plugins import first_line, importable
+from modelexport.contract import suggest
+from modelexport.errors import ConversionError, OptionError, first_line
+from modelexport.toolkit import importable
 
 
 @dataclass(frozen=True)

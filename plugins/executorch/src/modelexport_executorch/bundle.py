@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modelexport import cases, torchref
-from modelexport.types import Captured
+from modelexport.contract import Captured
+from modelexport.toolkit import call_arguments, generate_cases, to_torch
 
 FILE = "model.bpte"
 
@@ -19,7 +19,7 @@ def write(program: Any, captured: Captured, out: Path) -> dict[str, Any]:
 
     names = []
     tests = []
-    for case in cases.generate(captured.inputs, minimal=True):
+    for case in generate_cases(captured.inputs, minimal=True):
         inputs, outputs = _answered(captured, case.inputs)
         tests.append(MethodTestCase(inputs=inputs, expected_outputs=outputs))
         names.append(case.name)
@@ -31,8 +31,8 @@ def write(program: Any, captured: Captured, out: Path) -> dict[str, Any]:
 def _answered(captured: Captured, arrays: Any) -> tuple[list[Any], list[Any]]:
     import torch
 
-    tensors = {name: torchref.to_torch(array) for name, array in arrays.items()}
-    args, kwargs = torchref.arguments(captured.program, captured.inputs, tensors)
+    tensors = {name: to_torch(array) for name, array in arrays.items()}
+    args, kwargs = call_arguments(captured.program, captured.inputs, tensors)
     with torch.no_grad():
         outputs = captured.program.module()(*args, **kwargs)
     inputs = [tensors[spec.name] for spec in captured.inputs]

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import capture
+from modelexport.contract import Build, Captured, Dim
 from modelexport.errors import ConversionError, MxError, is_disk_error
-from modelexport.types import Build, Captured, Dim
+from modelexport.toolkit import quiet
 
 from . import account, backends, lowering, session
 
@@ -52,8 +52,8 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
         details["bundle"] = bundle.write(program, limited, out)
     details |= {"backend": list(options.backend), "bounds": opened}
     notes = [f"{name} has no upper bound, and memory is planned for one: it is {b}" for name, b in opened.items()]
-    details["notes"] = [f"{line} (-k bound=…)" for line in notes] + account.notes(details)
-    return Build(FILE, ("torch", "executorch"), details=details)
+    notes = [f"{line} (-k bound=…)" for line in notes] + account.notes(details)
+    return Build(FILE, ("torch", "executorch"), details=details, notes=tuple(notes))
 
 
 def refuse(captured: Captured) -> None:
@@ -84,7 +84,7 @@ def lowered(
     all at once.
     """
     names = backends.checked(backend)
-    with quiet(), _plain_convolutions():
+    with hushed(), _plain_convolutions():
         edge = _edge(source, names, record)
         details = account.delegation(edge)
         if solid := lowering.solid_convolutions(edge.exported_program().graph_module):
@@ -170,7 +170,7 @@ def _check_sizes(program: Any, captured: Captured) -> None:
                 )
 
 
-def quiet() -> Any:
+def hushed() -> Any:
     """Keep ExecuTorch's and torchao's warnings off the user's terminal."""
     logging.getLogger("torchao").setLevel(logging.ERROR)
-    return capture.quiet("torch.fx", "torch._export", "torch._dynamo", "torch.utils._pytree", "executorch", "root")
+    return quiet("torch.fx", "torch._export", "torch._dynamo", "torch.utils._pytree", "executorch", "root")

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelexport import cases, narrow
-from modelexport.errors import ConversionError
-from modelexport.plugins import first_line
-from modelexport.provenance import module_path, source_line
-from modelexport.types import Captured, Dim, TensorSpec
+from modelexport.contract import Captured, Dim, TensorSpec, dims_of
+from modelexport.errors import ConversionError, first_line
+from modelexport.toolkit import module_path, recaptured, source_line
 
 # --------------------------------------------------------------------------------------- bounds
 
@@ -21,7 +19,7 @@ BATCH, LENGTH = 32, 256
 
 def open_dims(captured: Captured) -> list[Dim]:
     """Dims declared without an upper bound."""
-    return [dim for dim in cases.dims_of(captured.inputs) if dim.max is None]
+    return [dim for dim in dims_of(captured.inputs) if dim.max is None]
 
 
 def bounds(captured: Captured, bound: int | None) -> dict[str, int]:
@@ -44,7 +42,7 @@ def bounded(captured: Captured, largest: Mapping[str, int]) -> Captured:
     if not largest:
         return captured
     try:
-        return narrow.recaptured(captured, tuple(limited(spec, largest) for spec in captured.inputs))
+        return recaptured(captured, tuple(limited(spec, largest) for spec in captured.inputs))
     except Exception as error:
         names = ", ".join(largest)
         raise ConversionError(
@@ -72,7 +70,7 @@ _BRANCHING = ("cond", "while_loop", "map_impl", "scan")
 def prepared(program: Any) -> Any:
     """A copy of a captured program without the operators that others can stand for. It stays as it is itself."""
     import torch
-    from modelexport.capture import quiet
+    from modelexport.toolkit import quiet
 
     used = {str(node.target) for node in calls(program.graph_module)}
     table: dict[Any, Callable[..., Any]] = {}

@@ -11,14 +11,13 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import CannotRunHere, RuntimeFailure, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.types import Artifact, Session
+from modelexport.contract import Artifact, Session
+from modelexport.errors import CannotRunHere, RuntimeFailure, first_line, is_disk_error
 
 from . import lowering
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Arrays
+    from modelexport.contract import Array, Arrays
 
     from . import RunOptions
 
@@ -109,19 +108,19 @@ def caller(method: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Callab
     """The call of a Session: arrays go in by position, and come out as copies of the runtime's memory."""
     import numpy as np
     import torch
-    from modelexport import torchref
+    from modelexport.toolkit import to_numpy, to_torch
 
     from_numpy, order, names = torch.from_numpy, list(inputs), list(outputs)
 
     def tensor(array: Array) -> Any:
         if array.dtype.name == "bfloat16":
-            return torchref.to_torch(array)
+            return to_torch(array)
         if not (array.flags.writeable and array.flags.c_contiguous):
             array = np.array(array, order="C")
         return from_numpy(array)
 
     def numpy(value: Any) -> Array:
-        array: Array = value.numpy() if value.dtype != torch.bfloat16 else torchref.to_numpy(value, "an output")
+        array: Array = value.numpy() if value.dtype != torch.bfloat16 else to_numpy(value, "an output")
         return array
 
     def call(arrays: Mapping[str, Array]) -> Arrays:

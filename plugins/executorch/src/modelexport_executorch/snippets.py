@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
 
+from modelexport.contract import Artifact, Dim, TensorSpec
 from modelexport.errors import ConversionError
-from modelexport.types import Artifact, Dim, TensorSpec
 
 from . import lowering
 

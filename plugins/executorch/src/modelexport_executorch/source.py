@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from modelexport.contract import Build, LoadOptions, Source, TensorSpec, unify_dims
 from modelexport.errors import MxError, SourceError
-from modelexport.plugins import importable
-from modelexport.types import Build, LoadOptions, Source, TensorSpec, unify_dims
+from modelexport.toolkit import importable
 
 from .export import FILE
 

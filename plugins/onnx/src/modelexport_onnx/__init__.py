@@ -15,16 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.target import Target
+from modelexport.contract import Target, Verb, hookimpl, option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
+    from modelexport.contract import Artifact, Build, Calibration, Captured, Goal, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -107,36 +103,41 @@ def mx_target() -> Target:
         name="onnx",
         summary="ONNX, run by ONNX Runtime (CPU, CUDA and other providers)",
         consumes=("captured",),
-        options={
-            "export": ExportOptions,
-            "optimize": OptimizeOptions,
-            "quantize": QuantizeOptions,
-            "run": RunOptions,
-        },
-        needs={
-            "export": ("torch", "onnx", "onnxscript"),
-            "optimize": ("onnx", "onnxscript", "onnxslim", "onnxruntime"),
-            "quantize": ("onnx", "onnxruntime"),
-            "run": ("onnxruntime",),
-        },
-        install={
-            "export": "pip install 'modelexport-onnx[export]'",
-            "optimize": "pip install 'modelexport-onnx[optimize]'",
-            "quantize": "pip install 'modelexport-onnx[quantize]'",
-            "run": "pip install onnxruntime",
-        },
-        precisions={
-            "fp16": {"optimize": {}, "quantize": {"mode": "float16"}},
-            "bf16": {"optimize": {"precision": "bfloat16", "target-device": "cuda"}},
-            "int8": {"optimize": {}, "quantize": {"mode": "auto"}},
-            "int4": {"optimize": {}, "quantize": {"mode": "weight-only", "bits": "4"}},
+        verbs={
+            "export": Verb(
+                ExportOptions,
+                needs=("torch", "onnx", "onnxscript"),
+                install="pip install 'modelexport-onnx[export]'",
+            ),
+            "optimize": Verb(
+                OptimizeOptions,
+                needs=("onnx", "onnxscript", "onnxslim", "onnxruntime"),
+                install="pip install 'modelexport-onnx[optimize]'",
+                precisions={
+                    "fp16": {},
+                    "bf16": {"precision": "bfloat16", "target-device": "cuda"},
+                    "int8": {},
+                    "int4": {},
+                },
+            ),
+            "quantize": Verb(
+                QuantizeOptions,
+                needs=("onnx", "onnxruntime"),
+                install="pip install 'modelexport-onnx[quantize]'",
+                precisions={
+                    "fp16": {"mode": "float16"},
+                    "int8": {"mode": "auto"},
+                    "int4": {"mode": "weight-only", "bits": "4"},
+                },
+            ),
+            "run": Verb(RunOptions, needs=("onnxruntime",), install="pip install onnxruntime"),
         },
     )
 
 
 @hookimpl
 def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
-    from modelexport.types import Source
+    from modelexport.contract import Source
 
     from . import export
 

@@ -11,10 +11,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.capture import quiet
-from modelexport.errors import ConversionError, OptionError, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.types import Build, Captured, Source
+from modelexport.contract import Build, Captured, Source
+from modelexport.errors import ConversionError, OptionError, first_line, is_disk_error
+from modelexport.toolkit import quiet
 
 from . import modelfile, operators
 from .modelfile import FILE, INLINE_BYTES

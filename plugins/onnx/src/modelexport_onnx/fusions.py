@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from modelexport.capture import quiet
+from modelexport.toolkit import quiet
 
 from . import modelfile
 

@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from modelexport.errors import ConversionError, OptionError, is_disk_error
-from modelexport.golden import GoldenCase
-from modelexport.plugins import first_line
+from modelexport.errors import ConversionError, OptionError, first_line, is_disk_error
+from modelexport.toolkit import GoldenCase
 
 from . import modelfile
 

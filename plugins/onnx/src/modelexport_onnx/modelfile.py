@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from modelexport.capture import quiet
-from modelexport.errors import ConversionError
-from modelexport.plugins import first_line
+from modelexport.errors import ConversionError, first_line
+from modelexport.toolkit import quiet
 
 #: above this, weights go to a file of their own: a protobuf message ends at 2 GiB
 INLINE_BYTES = 1_800_000_000

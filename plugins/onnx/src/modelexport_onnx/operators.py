@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelexport.errors import ConversionError
-from modelexport.provenance import module_path, source_line
+from modelexport.toolkit import module_path, source_line
 
 #: torch operator → onnxscript function; filled by `modelexport_onnx.register`
 TRANSLATIONS: dict[Any, Any] = {}

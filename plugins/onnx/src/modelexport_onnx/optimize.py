@@ -18,11 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import golden, parity, turns
-from modelexport.errors import ConversionError, MxError, OptionError, RuntimeFailure, is_disk_error
-from modelexport.golden import GoldenCase
-from modelexport.plugins import first_line
-from modelexport.types import Artifact, Build, Session
+from modelexport.contract import Artifact, Build, Session
+from modelexport.errors import ConversionError, MxError, OptionError, RuntimeFailure, first_line, is_disk_error
+from modelexport.toolkit import GoldenCase, cases_to_time, compare_all, latency_ratios, load_golden
 
 from . import RunOptions, fusions, halves, modelfile, session
 
@@ -72,7 +70,7 @@ def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
             f"precision={options.precision} needs a float32 model, this one is {artifact.precision}",
             "give the artifact of the float32 model",
         )
-    reference = golden.load(artifact.golden)
+    reference = load_golden(artifact.golden)
     workshop = out / "candidates"
     workshop.mkdir()
     trials = _Trials(artifact, modelfile.load(artifact.entry_path), options, reference.cases, workshop)
@@ -83,7 +81,7 @@ def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
     shutil.rmtree(workshop)
     precision = kept.precision if kept is not None and kept.precision != "float32" else artifact.precision
     tools = ("onnxruntime", "onnx", "onnxscript", "onnxslim")
-    return Build(modelfile.FILE, tools, precision, _details(trials, kept, out / modelfile.FILE))
+    return Build(modelfile.FILE, tools, precision, *_account(trials, kept, out / modelfile.FILE))
 
 
 @dataclass
@@ -171,7 +169,7 @@ class _Trials:
             except RuntimeFailure as error:
                 candidate.refused = error.message
                 continue
-            for case in turns.cases_to_time(self.cases):
+            for case in cases_to_time(self.cases):
                 candidate.ratios[case.name] = round(_ratio(base, runtime, case), 3)
 
     def choose(self) -> _Candidate | None:
@@ -201,7 +199,7 @@ class _Trials:
         precision = self.artifact.precision if candidate.precision == "float32" else candidate.precision
         try:
             call = session.caller(self._open(candidate.file), names)
-            rows = parity.compare_all(
+            compared = compare_all(
                 Session(call, self.artifact.inputs, self.artifact.outputs), self.cases, precision, {}
             )
         except MxError as error:
@@ -209,15 +207,15 @@ class _Trials:
                 return error.message
             self.notes.append(f"{candidate.name} could not be compared here: {error.message}")
             return ""
-        return next((parity.describe(row) for row in rows if not row["ok"]), "")
+        return next((str(each) for each in compared if not each.ok), "")
 
 
 def _ratio(base: Any, runtime: Any, case: GoldenCase) -> float:
     """Latency relative to the base; measured again where it seems slower, since a busy machine looks like that."""
     inputs = dict(case.inputs)
     calls = [lambda: base.run(None, inputs), lambda: runtime.run(None, inputs)]
-    (ratio,) = turns.latency_ratios(calls)
-    return min(ratio, *turns.latency_ratios(calls)) if NOISE < ratio < DOUBTFUL else ratio
+    (ratio,) = latency_ratios(calls)
+    return min(ratio, *latency_ratios(calls)) if NOISE < ratio < DOUBTFUL else ratio
 
 
 def _same_interface(name: str, original: Any, model: Any) -> None:
@@ -245,7 +243,8 @@ def _signature(value: Any) -> str:
 # --------------------------------------------------------------------------------------- what is said about it
 
 
-def _details(trials: _Trials, kept: _Candidate | None, path: Path) -> dict[str, Any]:
+def _account(trials: _Trials, kept: _Candidate | None, path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The details of what was written to `path`, and the notes for people."""
     written = modelfile.load_graph(path)
     before, after = modelfile.size(trials.artifact.entry_path), modelfile.size(path)
     fused = fusions.fused_operators(trials.original, written)
@@ -262,7 +261,7 @@ def _details(trials: _Trials, kept: _Candidate | None, path: Path) -> dict[str, 
         if fused:
             notes.append("fused: " + ", ".join(f"{count} {name}" for name, count in fused.items()))
         notes += _kept_in_float32(kept.kept_in_float32)
-    return {
+    details = {
         "kept": kept.name if kept is not None else "nothing: the model is unchanged",
         "ratios": {candidate.name: candidate.ratios for candidate in trials.candidates},
         "fusions": fused,
@@ -272,8 +271,8 @@ def _details(trials: _Trials, kept: _Candidate | None, path: Path) -> dict[str, 
         "size": after,
         "kept_in_float32": kept.kept_in_float32 if kept is not None else {},
         "target_device": trials.options.target_device,
-        "notes": notes,
     }
+    return details, tuple(notes)
 
 
 def _said(candidate: _Candidate, kept: _Candidate | None, device: str) -> str:

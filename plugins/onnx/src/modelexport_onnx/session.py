@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport.errors import CannotRunHere, OptionError, RuntimeFailure
-from modelexport.plugins import first_line
-from modelexport.types import Artifact, Session
+from modelexport.contract import Artifact, Session
+from modelexport.errors import CannotRunHere, OptionError, RuntimeFailure, first_line
 
 if TYPE_CHECKING:
     from . import RunOptions

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import SourceError
-from modelexport.plugins import first_line, importable
-from modelexport.types import Dim, Source, TensorSpec
+from modelexport.contract import Dim, Source, TensorSpec
+from modelexport.errors import SourceError, first_line
+from modelexport.toolkit import importable
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -18,9 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.target import Target
+from modelexport.contract import Target, Verb, hookimpl, option
 
 from . import flavours
 
@@ -28,9 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Arrays, Artifact, Build, Session, Source
+    from modelexport.contract import Arrays, Artifact, Build, Calibration, Goal, Session, Source
 
 __version__ = "0.1.0"
 
@@ -109,19 +105,24 @@ def mx_target() -> Target:
         name="tensorrt",
         summary="TensorRT engines for NVIDIA GPUs",
         consumes=("onnx",),
-        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
-        needs={"export": (library, "onnx"), "quantize": (library, "onnx"), "run": (library,)},
-        install={
-            "export": "pip install 'modelexport-tensorrt[export]'",
-            "quantize": "pip install 'modelexport-tensorrt[quantize]'",
-            "run": "pip install 'modelexport-tensorrt[run]'",
-        },
-        precisions={
-            "fp16": {"export": {"precision": "fp16"}},
-            "bf16": {"export": {"precision": "bf16"}},
-            "int4": {"export": {"precision": "int4"}},
-            "int8": {"quantize": {"mode": "int8"}},
-            "fp8": {"quantize": {"mode": "fp8"}},
+        verbs={
+            "export": Verb(
+                ExportOptions,
+                needs=(library, "onnx"),
+                install="pip install 'modelexport-tensorrt[export]'",
+                precisions={
+                    "fp16": {"precision": "fp16"},
+                    "bf16": {"precision": "bf16"},
+                    "int4": {"precision": "int4"},
+                },
+            ),
+            "quantize": Verb(
+                QuantizeOptions,
+                needs=(library, "onnx"),
+                install="pip install 'modelexport-tensorrt[quantize]'",
+                precisions={"int8": {"mode": "int8"}, "fp8": {"mode": "fp8"}},
+            ),
+            "run": Verb(RunOptions, needs=(library,), install="pip install 'modelexport-tensorrt[run]'"),
         },
     )
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import CompiledLayer, Dim, TensorSpec
 from modelexport.errors import ConversionError, OptionError
-from modelexport.types import Dim, TensorSpec
 
 from . import flavours, listing, onnxfile, profiles, refusals
 from .flavours import Flavour
@@ -61,8 +61,8 @@ def engine(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     precision: str,
-) -> dict[str, Any]:
-    """Write `folder/model.engine` from the model in `onnx`, and return what is to be said of it.
+) -> tuple[dict[str, Any], tuple[CompiledLayer, ...]]:
+    """Write `folder/model.engine` from the model in `onnx`; returns its details, and its layers.
 
     Raises OptionError for options that contradict the model, the flavour or this machine, ConversionError for a
     model that TensorRT can't take (unsupported operators all at once), and for an engine that isn't as asked.
@@ -79,7 +79,7 @@ def engine(
     if rows or asked.flavour.ahead:
         _check_tensors(tensors, inputs, outputs, asked.profiles)
         _check_precision(rows, precision)
-    return {
+    details: dict[str, Any] = {
         "flavour": asked.flavour.name,
         "sm": [flavours.gpus()[0] if name == flavours.CURRENT else name for name in asked.sms],
         "profiles": [profiles.text(each) for each in asked.profiles],
@@ -89,8 +89,8 @@ def engine(
         "build_seconds": round(seconds, 2),
         "bytes": path.stat().st_size,
         "tensors": {tensor.name: str(tensor) for tensor in tensors},
-        "layers": [asdict(row) for row in rows],
     }
+    return details, rows
 
 
 def request(onnx: Path, options: ExportOptions, inputs: Sequence[TensorSpec], precision: str) -> Request:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelexport.errors import CannotRunHere, RuntimeFailure
 
 if TYPE_CHECKING:
-    from modelexport.types import Array
+    from modelexport.contract import Array
 
 #: what CUDA says where no GPU can be had, by number: no driver, none that is new enough, no device
 _ABSENT = (34, 35, 100, 101)

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import cases, golden, options
+from modelexport.contract import Artifact, Build, CompiledLayer, Source, StandIn, TensorSpec, options
 from modelexport.errors import ArtifactError
-from modelexport.types import Artifact, Build, Source, TensorSpec
+from modelexport.toolkit import compute_golden, generate_cases, load_golden
 from modelexport_onnx import modelfile
 
 from . import ExportOptions, build, flavours, onnxfile, refusals
 
 if TYPE_CHECKING:
-    from modelexport.golden import GoldenCase
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
+    from modelexport.toolkit import GoldenCase
 
 #: the ONNX model that went in, float32 even where the engine isn't: later steps start from it
 SOURCE = "source"
@@ -56,8 +56,8 @@ class Given:
     def cases(self) -> Sequence[GoldenCase]:
         """The reference's inputs and outputs."""
         if self.golden is not None and self.golden.is_file():
-            return golden.load(self.golden).cases
-        return golden.compute(self.reference, cases.generate(self.inputs)).cases if self.reference else ()
+            return load_golden(self.golden).cases
+        return compute_golden(self.reference, generate_cases(self.inputs)).cases if self.reference else ()
 
 
 def export(source: Artifact | Source, out: Path, options: ExportOptions) -> Build:
@@ -94,10 +94,10 @@ def read(source: Artifact | Source) -> Given:
     """What came: another target's artifact, which its gate has verified, or somebody's file."""
     if isinstance(source, Artifact):
         parity = source.parity
-        worst = max(parity.outputs, key=lambda row: float(row["used"]), default={})
+        worst = max(parity.outputs, key=lambda each: each.used, default=None)
         facts: dict[str, Any] = {"precision": source.precision, "verified": parity.verified}
-        if worst:
-            facts["worst"] = {key: worst.get(key) for key in ("name", "case", "max_abs", "cosine", "used")}
+        if worst is not None:
+            facts["worst"] = {key: getattr(worst, key) for key in ("name", "case", "max_abs", "cosine", "used")}
         return Given(source.entry_path, source.inputs, source.outputs, source.precision, facts, source.golden)
     assert source.path is not None
     model = onnxfile.load_graph(source.path)
@@ -121,26 +121,27 @@ def finish(
 
     `facts` say what is proven of the ONNX model. Raises what `build.engine` raises.
     """
-    details = build.engine(onnx, out, options, inputs, outputs, precision)
+    details, layers = build.engine(onnx, out, options, inputs, outputs, precision)
     details["onnx"] = dict(facts)
-    details["notes"] = _notes(details)
+    stand_in = None
     if keep is not None and options.keep_onnx:
         (out / SOURCE).mkdir(exist_ok=True)
         modelfile.copy(keep, out / SOURCE)
         # What the copies of `mx quantize` are compared with, where no GPU is.
-        details["stands_in"] = {"format": "onnx", "entry": ONNX}
+        stand_in = StandIn("onnx", ONNX)
     package = flavours.BY_NAME[details["flavour"]].module
-    return Build(build.FILE, (package, "onnx"), precision, details)
+    notes = _notes(details, layers)
+    return Build(build.FILE, (package, "onnx"), precision, details, notes, layers=layers, stand_in=stand_in)
 
 
-def _notes(details: Mapping[str, Any]) -> list[str]:
+def _notes(details: Mapping[str, Any], layers: Sequence[CompiledLayer]) -> tuple[str, ...]:
     bounds = details["bounds"].items()
     notes = [f"{name} has no upper bound, engines have one: it is {most} (-k bound=…)" for name, most in bounds]
     notes += [
         f"parts of the model are {dtype}; TensorRT computes them in float32"
         for dtype in details.get("narrowed", ())
     ]
-    if not details["layers"]:
+    if not layers:
         notes.append("the builder lists no layers: what the engine computes in was not checked")
     if lacks := _cannot_run(details["sm"]):
         proven = {True: "; the ONNX model that went in was verified", False: "; nor was the ONNX model verified"}
@@ -148,7 +149,7 @@ def _notes(details: Mapping[str, Any]) -> list[str]:
             f"built, and its structure checked; its numbers were not run on a GPU here ({lacks})"
             f"{proven.get(details['onnx'].get('verified'), '')}. `mx verify` on such a GPU completes it"
         )
-    return notes
+    return tuple(notes)
 
 
 def _cannot_run(sms: Sequence[str]) -> str:
@@ -167,7 +168,7 @@ def options_of(artifact: Artifact) -> ExportOptions:
     steps = [step for step in artifact.lineage if step.verb == "export" and step.target == artifact.format]
     if not steps:
         raise ArtifactError(f"{artifact.path} does not say how it was exported", "export the model again")
-    chosen: ExportOptions = options.build(ExportOptions, steps[-1].options, f"target {artifact.format!r}")
+    chosen: ExportOptions = options.build_options(ExportOptions, steps[-1].options, f"target {artifact.format!r}")
     return chosen
 
 

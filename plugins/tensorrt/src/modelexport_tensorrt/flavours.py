@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from modelexport.errors import OptionError, TargetError
-from modelexport.plugins import importable
+from modelexport.toolkit import importable
 
 CURRENT, AUTO = "current", "auto"
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from modelexport.layers import Layer
+from modelexport.contract import CompiledLayer
 
 #: TensorRT's names of types; those of narrow ones first: a layer computes in the narrowest that goes in
 _TYPES = {
@@ -61,7 +61,7 @@ class Tensor:
         return " ".join([self.mode, f"{self.dtype}[{','.join(map(str, self.shape))}]", *spans])
 
 
-def layers(log: Iterable[str]) -> tuple[Layer, ...]:
+def layers(log: Iterable[str]) -> tuple[CompiledLayer, ...]:
     """The layers of the engine that `log` is of, in the order in which they run."""
     found = (_LAYER.match(line) for line in _block(log, "Layers:"))
     return tuple(_layer(match) for match in found if match)
@@ -73,7 +73,7 @@ def tensors(log: Iterable[str]) -> tuple[Tensor, ...]:
     return tuple(_tensor(match) for match in found if match)
 
 
-def precisions(rows: Sequence[Layer]) -> dict[str, int]:
+def precisions(rows: Sequence[CompiledLayer]) -> dict[str, int]:
     """How many layers compute in each type, the most frequent first; those that only reckon sizes left out."""
     return dict(Counter(row.precision for row in rows if row.precision).most_common())
 
@@ -89,14 +89,14 @@ def _block(log: Iterable[str], title: str) -> list[str]:
     return found
 
 
-def _layer(match: re.Match[str]) -> Layer:
+def _layer(match: re.Match[str]) -> CompiledLayer:
     rest = match["rest"]
     given, _, made = rest.partition("], Outputs: [")
     datatypes = re.findall(r"Datatype: (\w+)", given) or re.findall(r"Datatype: (\w+)", made)
     narrowest = next((name for name in _NARROWEST if name in datatypes), datatypes[0] if datatypes else "")
     sources = re.findall(r"\[ONNX Layer: ([^\]]*)\]", rest.partition("Metadata: ")[2])
     kind = "attention" if "_mha_" in match["name"] else _KINDS.get(match["kind"], match["kind"])
-    return Layer(match["name"], kind, _TYPES.get(narrowest, narrowest), ", ".join(sources))
+    return CompiledLayer(match["name"], kind, _TYPES.get(narrowest, narrowest), ", ".join(sources))
 
 
 def _tensor(match: re.Match[str]) -> Tensor:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from modelexport.provenance import innermost_line
-from modelexport.types import Dim, TensorSpec
+from modelexport.contract import Dim, TensorSpec
+from modelexport.toolkit import innermost_line
 from modelexport_onnx import modelfile
 
 _DTYPES = {

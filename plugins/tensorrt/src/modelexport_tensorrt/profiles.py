@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from modelexport import cases
+from modelexport.contract import Dim, TensorSpec, dims_of
 from modelexport.errors import OptionError
-from modelexport.types import Dim, TensorSpec
+from modelexport.toolkit import OPEN_END
 
 #: the largest size of a batch, and of another dim, declared without one
 BATCH, LENGTH = 32, 256
@@ -50,7 +50,7 @@ def make(specs: Sequence[TensorSpec], asked: Sequence[str], bound: int | None) -
 
     Raises OptionError for sizes that contradict the declaration or one another, or that leave some of it out.
     """
-    dims = cases.dims_of(specs)
+    dims = dims_of(specs)
     if bound is not None and asked:
         raise OptionError("bound= and profile= contradict each other", "the profiles say where dims end")
     if asked and not dims:
@@ -73,7 +73,7 @@ def usual(specs: Sequence[TensorSpec], bound: int | None) -> dict[str, Sizes]:
     """
     firsts = {spec.shape[0].name for spec in specs if spec.shape and isinstance(spec.shape[0], Dim)}
     found = {}
-    for dim in cases.dims_of(specs):
+    for dim in dims_of(specs):
         low, high = dim.sizes[0], dim.max or _bound(dim, dim.name in firsts, bound)
         high = high // dim.multiple * dim.multiple
         best = min(USUAL_BATCH, high) if dim.name in firsts else high // 2
@@ -90,7 +90,7 @@ def _bound(dim: Dim, is_batch: bool, bound: int | None) -> int:
 
 def opened(specs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> dict[str, int]:
     """Dims declared without an upper bound, with the one that the profiles give them."""
-    open_dims = [dim.name for dim in cases.dims_of(specs) if dim.max is None]
+    open_dims = [dim.name for dim in dims_of(specs) if dim.max is None]
     return {name: max(profile[name].max for profile in profiles) for name in open_dims}
 
 
@@ -129,7 +129,7 @@ def text(profile: Profile) -> str:
 
 def read(text: str, specs: Sequence[TensorSpec]) -> Profile:
     """One profile from `NAME=MIN:OPT:MAX;…`, a name being an input's or a dim's. Raises OptionError."""
-    inputs, declared = {spec.name: spec for spec in specs}, {dim.name: dim for dim in cases.dims_of(specs)}
+    inputs, declared = {spec.name: spec for spec in specs}, {dim.name: dim for dim in dims_of(specs)}
     found: dict[str, Sizes] = {}
     for part in (part.strip() for part in text.split(";") if part.strip()):
         name, _, value = part.partition("=")
@@ -195,7 +195,7 @@ def _keep(found: dict[str, Sizes], dim: Dim, sizes: Sizes, part: str) -> None:
 
 def _check_covered(dim: Dim, sizes: Iterable[Sizes]) -> None:
     """Raise OptionError for a size that is declared, and in no profile; an open dim goes as far as the gate."""
-    last = dim.max or max(cases.OPEN_END, 4 * dim.min) // dim.multiple * dim.multiple
+    last = dim.max or max(OPEN_END, 4 * dim.min) // dim.multiple * dim.multiple
     wanted = dim.sizes[0]
     for each in sorted(sizes, key=lambda each: each.min):
         if each.min <= wanted:

@@ -12,19 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import golden
+from modelexport.contract import QuantizationReport, StandIn
 from modelexport.errors import CannotRunHere, OptionError
-from modelexport.golden import GoldenCase
-from modelexport.quantization import Report
+from modelexport.toolkit import GoldenCase, load_golden
 from modelexport_onnx import modelfile
 
 from . import build, export, precision
 from .precision import blocks, float8, gate, halving, qdq
 
 if TYPE_CHECKING:
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build
+    from modelexport.contract import Artifact, Build, Calibration, Goal
     from modelexport_onnx.quantization.recipes import Recipe
 
     from . import QuantizeOptions
@@ -56,7 +53,7 @@ def quantize(
         path = Path(folder) / modelfile.FILE
         made = _onnx(artifact, Path(folder), options, recipe, calibration, goal)
         real = list(_answered(given.path, goal))
-        own = golden.load(artifact.golden).cases
+        own = load_golden(artifact.golden).cases
         measured = _finished(path, options, [*own, *real])
         judged = real if calibration is not None else own
         verdict = gate.verify(measured, options.mode, judged, raises=goal.max_drop is None)
@@ -64,10 +61,13 @@ def quantize(
             path, out, wanted, given.inputs, given.outputs, options.mode, verdict.to_json(), keep=path
         )
     modelfile.save(measured, out / MEASURED)
-    stands_in = {"format": "onnx", "entry": MEASURED, "details": {"session": session.AS_WRITTEN}}
-    details = {**finished.details, "stands_in": stands_in, "quantization": _report(made, options).to_json()}
-    details["notes"] = [*made.details.get("notes", ()), *finished.details.get("notes", ())]
-    return replace(finished, details=details, tools=(*finished.tools, "onnxruntime"))
+    return replace(
+        finished,
+        quantization=_report(made, options),
+        stand_in=StandIn("onnx", MEASURED, {"session": session.AS_WRITTEN}),
+        notes=(*made.notes, *finished.notes),
+        tools=(*finished.tools, "onnxruntime"),
+    )
 
 
 def recipe_of(options: QuantizeOptions, calibrated: bool) -> Recipe:
@@ -155,8 +155,9 @@ def _answered(source: Path, goal: Goal) -> Iterator[GoldenCase]:
         yield GoldenCase(f"sample {number}", sample, call(sample))
 
 
-def _report(made: Build, options: QuantizeOptions) -> Report:
-    report = Report.from_json(made.details["quantization"])
+def _report(made: Build, options: QuantizeOptions) -> QuantizationReport:
+    report = made.quantization
+    assert report is not None
     settings = {key: value for key, value in report.settings.items() if key not in _ELSEWHERE}
     others = {"fp16": "float16", "fp32": "float32"}[options.activations]
     layers = tuple(

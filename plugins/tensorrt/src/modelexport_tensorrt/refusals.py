@@ -13,7 +13,7 @@ from . import flavours, onnxfile
 from .flavours import Flavour
 
 if TYPE_CHECKING:
-    from modelexport.types import TensorSpec
+    from modelexport.contract import TensorSpec
 
     from . import ExportOptions
 

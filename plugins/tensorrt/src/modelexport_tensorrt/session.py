@@ -11,16 +11,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import Artifact, Dim, Session
 from modelexport.errors import CannotRunHere, InputError, OptionError, RuntimeFailure
-from modelexport.plugins import importable
-from modelexport.types import Artifact, Dim, Session
+from modelexport.toolkit import importable
 
 from . import build, flavours, profiles
 from .device import Buffer, Device, Graph
 
 if TYPE_CHECKING:
     import tensorrt_rtx as rtx
-    from modelexport.types import Array, Arrays
+    from modelexport.contract import Array, Arrays
 
     from . import RunOptions
     from .flavours import Flavour

@@ -18,16 +18,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.target import Target
+from modelexport.contract import Target, Verb, hookimpl, option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build, Session, Source
+    from modelexport.contract import Artifact, Build, Calibration, Goal, Session, Source
 
 __version__ = "0.1.0"
 
@@ -100,24 +96,27 @@ def mx_target() -> Target:
         name="tensorrt-llm",
         summary="checkpoints that TensorRT-LLM serves; run on the CPU, dequantized, where it is not",
         consumes=("module",),
-        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
-        needs={
-            "export": ("torch", "transformers", "modelopt"),
-            "quantize": ("torch", "transformers", "modelopt"),
-            "run": ("torch", "transformers"),
-        },
-        install={
-            "export": _EXPORT,
-            "quantize": _EXPORT,
-            "run": "pip install 'modelexport-tensorrt-llm[run]'",
-        },
-        precisions={
-            "bf16": {"export": {"dtype": "bfloat16"}},
-            "fp16": {"export": {"dtype": "float16"}},
-            "fp8": {"quantize": {"quantization": "fp8"}},
-            "nvfp4": {"quantize": {"quantization": "nvfp4"}},
-            "int8": {"quantize": {"quantization": "w8a8-smoothquant"}},
-            "int4": {"quantize": {"quantization": "int4-awq"}},
+        verbs={
+            "export": Verb(
+                ExportOptions,
+                needs=("torch", "transformers", "modelopt"),
+                install=_EXPORT,
+                precisions={"bf16": {"dtype": "bfloat16"}, "fp16": {"dtype": "float16"}},
+            ),
+            "quantize": Verb(
+                QuantizeOptions,
+                needs=("torch", "transformers", "modelopt"),
+                install=_EXPORT,
+                precisions={
+                    "fp8": {"quantization": "fp8"},
+                    "nvfp4": {"quantization": "nvfp4"},
+                    "int8": {"quantization": "w8a8-smoothquant"},
+                    "int4": {"quantization": "int4-awq"},
+                },
+            ),
+            "run": Verb(
+                RunOptions, needs=("torch", "transformers"), install="pip install 'modelexport-tensorrt-llm[run]'"
+            ),
         },
     )
 

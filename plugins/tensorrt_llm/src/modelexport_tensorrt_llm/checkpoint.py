@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import MxError, RuntimeFailure
-from modelexport.plugins import first_line
+from modelexport.errors import MxError, RuntimeFailure, first_line
 
 CONFIG, QUANTIZATION = "config.json", "hf_quant_config.json"
 

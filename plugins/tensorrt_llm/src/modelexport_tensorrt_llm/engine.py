@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import ConversionError, OptionError
-from modelexport.plugins import first_line
+from modelexport.errors import ConversionError, OptionError, first_line
 
 from . import quantize
 from .model import silenced
@@ -16,7 +15,7 @@ from .model import silenced
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
     from .serving import Serving
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import cases
+from modelexport.contract import Build, CompiledLayer, QuantizationReport, fits
+from modelexport.contract import QuantizedLayer as Quantized
 from modelexport.errors import ArtifactError, ConversionError, SourceError
-from modelexport.layers import Layer
-from modelexport.plugins import importable
-from modelexport.quantization import Layer as Quantized
-from modelexport.quantization import Report
-from modelexport.types import Build
+from modelexport.toolkit import importable
 
 from . import checkpoint, dequantize, engine, model, perplexity, serving, session, texts
 from . import quantize as quantizing
@@ -23,9 +20,7 @@ from .formats import FORMATS, Format
 from .serving import CHECKPOINT, Serving
 
 if TYPE_CHECKING:
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Arrays, Artifact, Source
+    from modelexport.contract import Arrays, Artifact, Calibration, Goal, Source
 
     from . import ExportOptions, QuantizeOptions
 
@@ -92,7 +87,7 @@ def _quantized(
     with texts.opened(source, options) as given:
         work = _Quantizing(folder, out / CHECKPOINT, recipe, options.max_perplexity_ratio)
         written = work.write(given, float_model)
-        fitting = tuple(sample for sample in written.samples if cases.fits(sample, source.specs))
+        fitting = tuple(sample for sample in written.samples if fits(sample, source.specs))
         written = replace(written, samples=fitting)
         if options.engine:
             engine.build(folder, out, served, options.dtype, recipe, given.calibration)
@@ -135,10 +130,12 @@ def quantize(
 
 @dataclass(frozen=True)
 class _Written:
-    """A checkpoint that stands on disk: the gate's precision, what the manifest says of it, and notes."""
+    """A checkpoint that stands on disk: the gate's precision, its layers, and what there is to say of it."""
 
     precision: str
-    details: Mapping[str, Any]
+    layers: tuple[CompiledLayer, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    quantization: QuantizationReport | None = None
     notes: tuple[str, ...] = ()
     samples: tuple[Arrays, ...] = ()
 
@@ -163,7 +160,7 @@ class _Plain:
         dtype = str(loaded.dtype).removeprefix("torch.")
         complete(self.folder, out)
         precision = "fp8" if self.kv_cache == "fp8" else dtype
-        return _Written(precision, {"layers": _layers(_linear(loaded), {}, dtype)})
+        return _Written(precision, _layers(_linear(loaded), {}, dtype))
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,8 @@ class _Quantizing:
         ]
         notes += [format.note] if format.note else []
         report = self._report(ranges, done, stored, dtype)
-        details: dict[str, Any] = {"layers": _layers(ranges, dict.fromkeys(done, format.name), dtype)}
+        layers = _layers(ranges, dict.fromkeys(done, format.name), dtype)
+        details: dict[str, Any] = {}
         if given.judged:
             allowed = self.ratio if self.ratio is not None else format.ratio
             after = model.load(self.out, self.recipe.kv_cache)
@@ -200,13 +198,12 @@ class _Quantizing:
             details["perplexity"] = loss.to_json(allowed, given.what)
             notes.append(loss.line(allowed, given.what))
             report = replace(report, score=loss.score(given.what))
-        details["quantization"] = report.to_json()
         samples = texts.gated(given.judged) if format.saturates else ()
-        return _Written(format.precision, details, tuple(notes), samples)
+        return _Written(format.precision, layers, details, report, tuple(notes), samples)
 
     def _report(
         self, ranges: Mapping[str, tuple[float, float]], done: Sequence[str], stored: Mapping[str, Any], dtype: str
-    ) -> Report:
+    ) -> QuantizationReport:
         format, left = self.recipe.format, quantizing.excluded(ranges, done)
         rows = [
             Quantized(name, "Linear", format.name, ranges.get(name), bytes_saved=_saved(stored, name, dtype))
@@ -216,7 +213,7 @@ class _Quantizing:
             Quantized(name, "Linear", dtype, ranges[name], note="the format leaves it as it is") for name in left
         ]
         settings = {key: value for key, value in asdict(self.recipe).items() if key != "format"}
-        return Report(
+        return QuantizationReport(
             format.name, {"algorithm": format.algorithm, **settings}, tuple(rows), calibrated=format.saturates
         )
 
@@ -227,8 +224,8 @@ def _linear(loaded: Any) -> list[str]:
     return [name for name, each in loaded.named_modules() if isinstance(each, torch.nn.Linear)]
 
 
-def _layers(names: Any, quantized: Mapping[str, str], dtype: str) -> list[dict[str, Any]]:
-    return [asdict(Layer(name, "linear", quantized.get(name, dtype))) for name in names]
+def _layers(names: Iterable[str], quantized: Mapping[str, str], dtype: str) -> tuple[CompiledLayer, ...]:
+    return tuple(CompiledLayer(name, "linear", quantized.get(name, dtype)) for name in names)
 
 
 def _saved(stored: Mapping[str, Any], name: str, dtype: str) -> int:
@@ -268,5 +265,14 @@ def _finish(out: Path, served: Serving, written: _Written, built: bool = False) 
     if built:
         notes.append(f"{engine.FOLDER}/ was built by {engine.BUILDER}: it has not been verified")
     tools = tuple(tool for tool in TOOLS if tool != "nvidia-modelopt" or importable("modelopt"))
-    details = {**written.details, "serving": served.to_json(), "notes": notes}
-    return Build(CHECKPOINT, tools, written.precision, details, written.samples)
+    details = {**written.details, "serving": served.to_json()}
+    return Build(
+        CHECKPOINT,
+        tools,
+        written.precision,
+        details,
+        tuple(notes),
+        written.quantization,
+        written.layers,
+        samples=written.samples,
+    )

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelexport.capture import quiet
-from modelexport.errors import MxError, RuntimeFailure
-from modelexport.plugins import first_line
+from modelexport.errors import MxError, RuntimeFailure, first_line
+from modelexport.toolkit import quiet
 
 from . import checkpoint, dequantize
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import Score
 from modelexport.errors import ParityError
 
 from .formats import Format
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 #: token ids and mask, as tensors → logits
 Model = Callable[[Any, Any], Any]
@@ -37,10 +38,9 @@ class Loss:
     def to_json(self, allowed: float, data: str) -> dict[str, Any]:
         return {**vars(self), "ratio": self.ratio, "max_ratio": allowed, "data": data}
 
-    def score(self, data: str) -> dict[str, Any]:
+    def score(self, data: str) -> Score:
         """The loss as a quantization report has it: the share of tokens that both find likeliest alike."""
-        found = {"baseline": 1.0, "score": self.top1, "drop": 1.0 - self.top1, "max_drop": None}
-        return {"metric": "top1", **found, "data": data, "samples": self.texts, "figures": {}}
+        return Score("top1", 1.0, self.top1, 1.0 - self.top1, None, data, self.texts)
 
     def line(self, allowed: float, data: str) -> str:
         """What was found, for the user."""

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import ConversionError, InputError, MxError, OptionError
-from modelexport.plugins import first_line
+from modelexport.errors import ConversionError, InputError, MxError, OptionError, first_line
 
 from . import texts
 from .formats import Format
 from .model import silenced
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 
 @dataclass(frozen=True)

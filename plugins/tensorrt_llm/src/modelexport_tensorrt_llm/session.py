@@ -6,15 +6,15 @@ import ctypes
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import CannotRunHere, RuntimeFailure
-from modelexport.plugins import first_line, importable
-from modelexport.types import Session
+from modelexport.contract import Session
+from modelexport.errors import CannotRunHere, RuntimeFailure, first_line
+from modelexport.toolkit import importable
 
 from . import checkpoint, formats, model
 from .serving import Serving
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Artifact
+    from modelexport.contract import Array, Artifact
 
     from . import RunOptions
 
@@ -75,10 +75,9 @@ def _dequantized(artifact: Artifact, options: RunOptions, lacks: str) -> Session
         given = {name: torch.from_numpy(array) for name, array in inputs.items()}
         return {"logits": model.logits(loaded, given["input_ids"], given.get("attention_mask")).numpy()}
 
+    note = f"TensorRT-LLM can't run here ({lacks}): computed in PyTorch from what the files say" if lacks else ""
     details = {"runtime": "dequantized"}
-    if lacks:
-        details["note"] = f"TensorRT-LLM can't run here ({lacks}): computed in PyTorch from what the files say"
-    return Session(call, artifact.inputs, artifact.outputs, details=details)
+    return Session(call, artifact.inputs, artifact.outputs, details=details, note=note)
 
 
 # --------------------------------------------------------------------------------------- TensorRT-LLM

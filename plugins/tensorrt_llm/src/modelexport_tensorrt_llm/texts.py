@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,23 +11,22 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelexport import evidence, pipeline
-from modelexport.calibration import open_calibration
+from modelexport.contract import Artifact
 from modelexport.errors import InputError
-from modelexport.types import Artifact
+from modelexport.toolkit import open_calibration, split_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from modelexport.types import Array, Arrays, Source
+    from modelexport.contract import Array, Arrays, Source
 
     from . import ExportOptions
 
 #: texts that the loss is measured on, at most
 JUDGED = 32
 
-#: tokens of a sample that the gate checks, at most
-GATED = 96
+#: samples that the gate checks, and tokens of each, at most
+GATED_SAMPLES, GATED = 6, 96
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,15 @@ def opened(source: Source, options: ExportOptions) -> Iterator[Texts]:
     Raises InputError where there is no such file, no tokenizer, or nothing in it to learn from.
     """
     with tempfile.TemporaryDirectory(prefix="mx-texts-") as folder:
-        pipeline.carry(source.files, Path(folder))
+        for name, path in source.files.items():
+            place = Path(folder, name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
         artifact = Artifact(Path(folder), "", "", source.specs, (), processing=source.processing)
         given = open_calibration(
             artifact, options.calibration or "", samples=options.samples, column=options.column
         )
-        data = evidence.gather(artifact, given)
+        data = split_data(artifact, given)
         yield Texts(data.calibration or given, judged(data.inputs, options.length), data.what)
 
 
@@ -59,7 +62,7 @@ def gated(samples: Sequence[Arrays]) -> tuple[Arrays, ...]:
 
     They are short, since the logits of every token are kept, as wide as the vocabulary.
     """
-    some = tuple(cut(samples[: evidence.CASES], GATED))
+    some = tuple(cut(samples[:GATED_SAMPLES], GATED))
     return (*some, padded(some[:2])) if len(some) > 1 else some
 
 

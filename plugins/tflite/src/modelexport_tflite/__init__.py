@@ -21,17 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.target import Target
+from modelexport.contract import Target, Verb, hookimpl, option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Artifact, Build, Captured, LoadOptions, Session, Source
+    from modelexport.contract import Artifact, Build, Calibration, Captured, Goal, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -82,21 +78,21 @@ def mx_target() -> Target:
         name="tflite",
         summary="TFLite for Android, iOS and embedded Linux, run by LiteRT with XNNPACK",
         consumes=("captured", "tflite", "keras", "saved_model"),
-        options={"export": ExportOptions, "quantize": QuantizeOptions, "run": RunOptions},
-        needs={
-            "export": ("torch", "litert_torch"),
-            "quantize": ("ai_edge_quantizer", "ai_edge_litert"),
-            "run": ("ai_edge_litert",),
-        },
-        install={
-            "export": "pip install 'modelexport-tflite[export]'",
-            "quantize": "pip install 'modelexport-tflite[quantize]'",
-            "run": "pip install ai-edge-litert",
-        },
-        precisions={
-            "fp16": {"quantize": {"mode": "float16"}},
-            "int8": {"quantize": {"mode": "auto"}},
-            "int4": {"quantize": {"mode": "weight-only", "bits": "4"}},
+        verbs={
+            "export": Verb(
+                ExportOptions, needs=("torch", "litert_torch"), install="pip install 'modelexport-tflite[export]'"
+            ),
+            "quantize": Verb(
+                QuantizeOptions,
+                needs=("ai_edge_quantizer", "ai_edge_litert"),
+                install="pip install 'modelexport-tflite[quantize]'",
+                precisions={
+                    "fp16": {"mode": "float16"},
+                    "int8": {"mode": "auto"},
+                    "int4": {"mode": "weight-only", "bits": "4"},
+                },
+            ),
+            "run": Verb(RunOptions, needs=("ai_edge_litert",), install="pip install ai-edge-litert"),
         },
         snippets=("cpp", "kotlin", "java", "swift"),
     )
@@ -104,7 +100,7 @@ def mx_target() -> Target:
 
 @hookimpl
 def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
-    from modelexport.types import Source
+    from modelexport.contract import Source
 
     if isinstance(source, Source):
         from . import source as files

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import Build, Captured
 from modelexport.errors import ConversionError, MxError, OptionError
-from modelexport.types import Build, Captured
 
 from . import batch, flatbuffer, lowering, metadata, naming, session, sizes
 from .flatbuffer import FILE
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
     from . import ExportOptions
 
@@ -38,7 +38,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
         details["nhwc"] = list(nhwc)
     details["processing"] = metadata.append(path, captured.processing)
     notes = _notes(captured, plan, planned, nhwc)
-    return Build(FILE, ("torch", "litert-torch", "ai-edge-litert"), details={**details, "notes": notes})
+    return Build(FILE, ("torch", "litert-torch", "ai-edge-litert"), details=details, notes=tuple(notes))
 
 
 def describe(path: Path, model: Any) -> dict[str, Any]:
@@ -130,10 +130,10 @@ def _converted(captured: Captured, planned: sizes.Plan, path: Path, nhwc: Sequen
 
 def _resizes(captured: Captured, plan: sizes.Plan, path: Path, nhwc: Sequence[str]) -> bool:
     """Whether the file computes what the program does at other sizes of the batch than it was converted at."""
-    from modelexport.torchref import reference
+    from modelexport.toolkit import module_reference
 
     names = [spec.name for spec in captured.outputs]
-    truth = reference(captured.program.module(), captured.inputs, names, captured.program)
+    truth = module_reference(captured.program.module(), captured.inputs, names, captured.program)
     try:
         with _session(captured, plan, path, nhwc) as copy:
             for at in sizes.proofs(plan):
@@ -146,7 +146,7 @@ def _resizes(captured: Captured, plan: sizes.Plan, path: Path, nhwc: Sequence[st
 
 
 def _session(captured: Captured, plan: sizes.Plan, path: Path, nhwc: Sequence[str]) -> Any:
-    from modelexport.types import Artifact
+    from modelexport.contract import Artifact
 
     from . import RunOptions
 

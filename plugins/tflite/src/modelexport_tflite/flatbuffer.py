@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import SourceError
-from modelexport.plugins import first_line
+from modelexport.errors import SourceError, first_line
 
 FILE = "model.tflite"
 

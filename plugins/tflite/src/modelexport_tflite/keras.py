@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.types import Source
+from modelexport.contract import Source
+from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line, is_disk_error
 
 from . import flatbuffer
 from .source import spec_of
 from .terminal import quiet
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 DEFAULT = "serving_default"
 

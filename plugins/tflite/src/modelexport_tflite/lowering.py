@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import ConversionError, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.provenance import module_path, source_line
+from modelexport.errors import ConversionError, first_line, is_disk_error
+from modelexport.toolkit import module_path, source_line
 
 from .terminal import quiet
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays, Captured
+    from modelexport.contract import Arrays, Captured
 
 #: operators named in one message, at most
 _NAMED = 20
@@ -28,7 +27,7 @@ def module(captured: Captured, nhwc: Sequence[str] = ()) -> Any:
     have their channels last.
     """
     import torch
-    from modelexport.torchref import arguments, name_outputs
+    from modelexport.toolkit import call_arguments, name_outputs
 
     inputs, outputs = captured.inputs, [spec.name for spec in captured.outputs]
     program = captured.program
@@ -43,7 +42,7 @@ def module(captured: Captured, nhwc: Sequence[str] = ()) -> Any:
         def forward(self, **tensors: Any) -> Any:
             for name in nhwc:
                 tensors[name] = tensors[name].permute(0, 3, 1, 2)
-            args, kwargs = arguments(program, inputs, tensors)
+            args, kwargs = call_arguments(program, inputs, tensors)
             return name_outputs(self.model.forward(*args, **kwargs), outputs)  # no hook that checks sizes
 
     return Named()
@@ -54,7 +53,7 @@ def convert(captured: Captured, samples: Mapping[str, Arrays], path: Path, nhwc:
 
     Raises ConversionError: operators without a translation all at once, with module and source line.
     """
-    from modelexport.torchref import to_torch
+    from modelexport.toolkit import to_torch
 
     with quiet():
         import litert_torch

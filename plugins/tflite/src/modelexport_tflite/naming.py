@@ -58,7 +58,7 @@ def prefix(signature: Any) -> str:
 
 def _weights(program: Any) -> Iterator[tuple[str, Any]]:
     """(module path, values) of every parameter of two dims or more, in the order the program has them."""
-    from modelexport.torchref import to_numpy
+    from modelexport.toolkit import to_numpy
 
     for name, value in program.state_dict.items():
         if value.is_floating_point() and value.ndim > 1:

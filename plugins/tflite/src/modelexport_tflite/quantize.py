@@ -10,20 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import golden
-from modelexport.errors import ConversionError, MxError, OptionError, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.quantization import Layer, Report, Trial
-from modelexport.types import Artifact, Build
+from modelexport.contract import Artifact, Build, QuantizationReport, QuantizedLayer, Trial
+from modelexport.errors import ConversionError, MxError, OptionError, first_line, is_disk_error
+from modelexport.toolkit import load_golden
 
 from . import export, flatbuffer, metadata, naming, session
 from .flatbuffer import FILE
 from .terminal import quiet
 
 if TYPE_CHECKING:
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays, Calibration, Goal
 
     from . import QuantizeOptions
 
@@ -78,7 +74,7 @@ def quantize(
     excluded = _excluded(model, options.exclude)
     left, trials = _search(work, out, excluded, goal)
     details, layers = _described(work, out / FILE, excluded, left)
-    report = Report(
+    report = QuantizationReport(
         mode,
         {"bits": work.bits, "io": options.io} if mode != "float16" else {},
         layers,
@@ -86,12 +82,7 @@ def quantize(
         _warnings(mode, calibration, left),
         calibrated=mode == "static" and calibration is not None,
     )
-    return Build(
-        FILE,
-        ("ai-edge-quantizer", "ai-edge-litert"),
-        work.precision,
-        {**details, "quantization": report.to_json()},
-    )
+    return Build(FILE, ("ai-edge-quantizer", "ai-edge-litert"), work.precision, details, quantization=report)
 
 
 def _mode(model: Any, options: QuantizeOptions, calibration: Calibration | None) -> str:
@@ -198,7 +189,7 @@ def _recipe(made: Any, work: Work) -> None:
 
 def _calibrated(artifact: Artifact, calibration: Calibration | None) -> Any:
     """Ranges of every activation over the samples, by tensor."""
-    samples: Iterable[Arrays] = calibration or [case.inputs for case in golden.load(artifact.golden).cases]
+    samples: Iterable[Arrays] = calibration or [case.inputs for case in load_golden(artifact.golden).cases]
     written = session.writer(artifact)
     by_signature: dict[str, list[Arrays]] = {}
     for sample in itertools.islice(samples, _SAMPLES):
@@ -349,7 +340,7 @@ def _weight_noise(values: Any, bits: int) -> float:
 
 def _described(
     work: Work, path: Path, excluded: Sequence[str], left: Sequence[str]
-) -> tuple[dict[str, Any], tuple[Layer, ...]]:
+) -> tuple[dict[str, Any], tuple[QuantizedLayer, ...]]:
     """Details of the finished file, and what became of each layer. Raises ConversionError if nothing did."""
     made = flatbuffer.read(path)
     kept = ("signatures", "resized", "nhwc", "processing")
@@ -370,7 +361,9 @@ def _described(
             note = "ai-edge-quantizer has no such form of this operator"
         saved = 0 if precision == "float32" else int(values.nbytes * (1 - _bits(precision) / 32))
         span = (float(values.min()), float(values.max())) if values.size else None
-        layers.append(Layer(name, kind, precision, span, _range(work, name), bytes_saved=saved, note=note))
+        layers.append(
+            QuantizedLayer(name, kind, precision, span, _range(work, name), bytes_saved=saved, note=note)
+        )
     if not precisions:
         raise ConversionError(
             f"nothing of the model can be quantized in mode {work.mode}", "try another -k mode=, or exclude less"

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelexport.errors import InputError, RuntimeFailure
-from modelexport.plugins import first_line
-from modelexport.types import Artifact, Session, TensorSpec
+from modelexport.contract import Artifact, Session, TensorSpec
+from modelexport.errors import InputError, RuntimeFailure, first_line
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Arrays
+    from modelexport.contract import Array, Arrays
 
     from . import RunOptions
 

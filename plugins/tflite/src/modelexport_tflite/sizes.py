@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from modelexport.cases import dims_of, generate_at
+from modelexport.contract import Dim, TensorSpec, dims_of
 from modelexport.errors import ConversionError
-from modelexport.types import Dim, TensorSpec
+from modelexport.toolkit import generate_at
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 #: signatures in one file, at most
 MOST = 16

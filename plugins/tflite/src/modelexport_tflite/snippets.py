@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
+from modelexport.contract import Artifact, Dim, TensorSpec
 from modelexport.errors import OptionError
-from modelexport.types import Artifact, Dim, TensorSpec
 
 from . import flatbuffer
 

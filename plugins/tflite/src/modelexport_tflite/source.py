@@ -10,14 +10,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import Build, Dim, LoadOptions, Source, TensorSpec
 from modelexport.errors import MxError, SourceError, UnsafeFileError
-from modelexport.plugins import importable
-from modelexport.types import Build, Dim, LoadOptions, Source, TensorSpec
+from modelexport.toolkit import importable
 
 from .flatbuffer import FILE
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -66,10 +66,10 @@ def export(source: Source, out: Path) -> Build:
         behind = metadata.append(out / FILE, source.processing)
     model = flatbuffer.read(out / FILE)
     details = {**export.describe(out / FILE, model), "processing": behind}
-    if len(keys := flatbuffer.signatures(model)) > 1:
-        details["notes"] = [f"of the signatures {', '.join(keys)}, the artifact is the first"]
+    keys = flatbuffer.signatures(model)
+    notes = (f"of the signatures {', '.join(keys)}, the artifact is the first",) if len(keys) > 1 else ()
     precision = "int8" if flatbuffer.weights(model).get("int8") and source.format != "tflite" else "float32"
-    return Build(FILE, tools, precision, details)
+    return Build(FILE, tools, precision, details, notes)
 
 
 def _present(path: Path) -> None:

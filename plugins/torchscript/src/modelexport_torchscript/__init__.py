@@ -14,14 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport import hookimpl
-from modelexport.options import option
-from modelexport.target import Target
+from modelexport.contract import Target, Verb, hookimpl, option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modelexport.types import Artifact, Build, LoadOptions, Session, Source
+    from modelexport.contract import Artifact, Build, LoadOptions, Session, Source
 
 __version__ = "0.1.0"
 
@@ -64,9 +62,11 @@ def mx_target() -> Target:
         name="torchscript",
         summary="TorchScript, run by PyTorch or from C++ (deprecated there: torch.export replaces it)",
         consumes=("module",),
-        options={"export": ExportOptions, "optimize": OptimizeOptions, "run": RunOptions},
-        needs=dict.fromkeys(("export", "optimize", "run"), ("torch",)),
-        install=dict.fromkeys(("export", "optimize", "run"), _INSTALL),
+        verbs={
+            "export": Verb(ExportOptions, needs=("torch",), install=_INSTALL),
+            "optimize": Verb(OptimizeOptions, needs=("torch",), install=_INSTALL),
+            "run": Verb(RunOptions, needs=("torch",), install=_INSTALL),
+        },
     )
 
 

@@ -16,11 +16,17 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from modelexport import capture, torchref
-from modelexport.errors import ConversionError
-from modelexport.plugins import first_line
-from modelexport.source import Described, user_frame
-from modelexport.types import TensorSpec
+from modelexport.contract import TensorSpec
+from modelexport.errors import ConversionError, first_line
+from modelexport.toolkit import (
+    DescribedSource,
+    ModuleState,
+    call_arguments,
+    name_outputs,
+    to_torch,
+    trace_inputs,
+    user_frame,
+)
 
 from .deprecation import quiet
 
@@ -41,7 +47,7 @@ class Traced:
 @contextmanager
 def untouched(module: Any) -> Iterator[None]:
     """Give the module back as it was: buffers that a call updated, attributes that torch.jit.script left."""
-    state = torchref.ModuleState(module)
+    state = ModuleState(module)
     names = [(part, set(vars(part))) for part in module.modules()]
     try:
         yield
@@ -53,7 +59,7 @@ def untouched(module: Any) -> Iterator[None]:
                 del vars(part)[name]
 
 
-def trace(described: Described) -> Traced:
+def trace(described: DescribedSource) -> Traced:
     """Trace the module at sizes that differ from each other, and with the example's values.
 
     Outputs that TorchScript has no type for (None among tensors, dicts of tuples, dataclasses) become a dict of
@@ -62,12 +68,12 @@ def trace(described: Described) -> Traced:
     import torch
 
     source, specs = described.source, described.specs
-    inputs = capture.trace_inputs(described)
+    inputs = trace_inputs(described)
     module = source.module
 
     def arguments() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        tensors = {spec.name: torchref.to_torch(inputs[spec.name]) for spec in specs}
-        return torchref.arguments(source.module, specs, tensors)
+        tensors = {spec.name: to_torch(inputs[spec.name]) for spec in specs}
+        return call_arguments(source.module, specs, tensors)
 
     with untouched(source.module), torch.no_grad(), quiet() as caught:
         args, kwargs = arguments()
@@ -176,7 +182,7 @@ def _named(
         def forward(self, *tensors: Any) -> Any:
             given = dict(zip(kwargs, tensors, strict=True)) if kwargs else {}
             found = module(**given) if kwargs else module(*tensors)
-            return torchref.name_outputs(found, outputs, taken)
+            return name_outputs(found, outputs, taken)
 
     # The tracer names a forward's inputs after its signature.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import torchref
-from modelexport.errors import ConversionError, ReferenceError, is_disk_error
-from modelexport.golden import Golden
-from modelexport.plugins import first_line
-from modelexport.source import Described, describe
-from modelexport.types import Build, Source
+from modelexport.contract import Build, Source
+from modelexport.errors import ConversionError, ReferenceError, first_line, is_disk_error
+from modelexport.toolkit import DescribedSource, Golden, describe_source, eval_mode
 
 from . import compiling, probe, session
 from .deprecation import NOTE, quiet
@@ -44,8 +41,8 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
     Raises ConversionError where neither way leads there: with the user's line that can't be compiled, and the
     output and inputs for which a trace is wrong.
     """
-    described, place = describe(source), out / FILE
-    with torchref.eval_mode(source):
+    described, place = describe_source(source), out / FILE
+    with eval_mode(source):
         if options.mode == "trace":
             choice = _trace(described, place)
         elif options.mode == "script":
@@ -61,9 +58,9 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
         "why": choice.why,
         "signature": session.signature(loaded),
         "methods": [name for name in exported if name in callable_],
-        "notes": [*choice.notes, *([_LOST.format(", ".join(lost))] if lost else []), NOTE],
     }
-    return Build(FILE, tools=("torch",), details=details)
+    notes = (*choice.notes, *([_LOST.format(", ".join(lost))] if lost else []), NOTE)
+    return Build(FILE, tools=("torch",), details=details, notes=notes)
 
 
 def copy_file(source: Source, out: Path) -> Build:
@@ -76,17 +73,17 @@ def copy_file(source: Source, out: Path) -> Build:
         _save(loaded.eval(), out / FILE)
     else:
         shutil.copyfile(source.path, out / FILE)
-    details = {"signature": session.signature(loaded), "methods": session.methods(loaded), "notes": notes}
-    return Build(FILE, tools=("torch",), details=details)
+    details = {"signature": session.signature(loaded), "methods": session.methods(loaded)}
+    return Build(FILE, tools=("torch",), details=details, notes=tuple(notes))
 
 
-def _trace(described: Described, place: Path) -> _Choice:
+def _trace(described: DescribedSource, place: Path) -> _Choice:
     traced = compiling.trace(described)
     _save(traced.module, place)
     return _Choice("trace", "asked for", _doubts(traced.doubts))
 
 
-def _auto(described: Described, place: Path) -> _Choice:
+def _auto(described: DescribedSource, place: Path) -> _Choice:
     try:
         wanted = probe.reference(described)
     except ReferenceError as error:  # the user has turned the gate off, which would have said the same
@@ -113,7 +110,7 @@ def _auto(described: Described, place: Path) -> _Choice:
 
 
 def _script_instead(
-    described: Described, place: Path, wanted: Golden, why: str, cause: Exception | None = None
+    described: DescribedSource, place: Path, wanted: Golden, why: str, cause: Exception | None = None
 ) -> _Choice:
     """Script the module, since a trace will not do. Raises ConversionError that says why neither does."""
     try:
@@ -124,7 +121,7 @@ def _script_instead(
     return _scripted(why)
 
 
-def _script(described: Described, place: Path, wanted: Golden) -> None:
+def _script(described: DescribedSource, place: Path, wanted: Golden) -> None:
     """Script the module and save it. Raises ConversionError where it can't be, or computes something else."""
     _save(compiling.script(described.source.module), place)
     if (found := probe.difference(place, described, wanted)) is not None:

@@ -15,11 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import golden, parity, torchref, turns
-from modelexport.errors import MxError, is_disk_error
-from modelexport.golden import GoldenCase
-from modelexport.plugins import first_line
-from modelexport.types import Artifact, Build, Session
+from modelexport.contract import Artifact, Build, Session
+from modelexport.errors import MxError, first_line, is_disk_error
+from modelexport.toolkit import (
+    Golden,
+    GoldenCase,
+    cases_to_time,
+    compare_all,
+    latency_ratios,
+    load_golden,
+    to_torch,
+)
 
 from . import session
 from .deprecation import quiet
@@ -51,10 +57,10 @@ def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
     The details tell each method's latency relative to the model as it was, at each size measured.
     """
     asked = {"auto": METHODS, "none": ()}.get(options.method, (options.method,))
-    reference = golden.load(artifact.golden)
+    reference = load_golden(artifact.golden)
     trials = {method: _rewrite(method, artifact, out / f"{method}.pt") for method in asked}
     runnable = [trial for trial in trials.values() if not trial.refused]
-    _measure(artifact, runnable, turns.cases_to_time(reference.cases))
+    _measure(artifact, runnable, cases_to_time(reference.cases))
     kept = _choose(trials, artifact, reference)
     chosen = trials[kept].file if kept is not None else None
     shutil.copyfile(chosen or artifact.entry_path, out / FILE)
@@ -66,9 +72,10 @@ def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
         "kept": kept or "nothing: the model is unchanged",
         "ratios": {method: trial.ratios for method, trial in trials.items()},
         "at_load": [kept] if kept == session.AT_LOAD else [] if kept else artifact.details.get("at_load", []),
-        "notes": notes if kept else [*notes, "the model is written unchanged"],
     }
-    return Build(FILE, ("torch",), artifact.precision, details)
+    if not kept:
+        notes.append("the model is written unchanged")
+    return Build(FILE, ("torch",), artifact.precision, details, tuple(notes))
 
 
 def _rewrite(method: str, artifact: Artifact, place: Path) -> _Trial:
@@ -89,7 +96,7 @@ def _rewrite(method: str, artifact: Artifact, place: Path) -> _Trial:
         return _Trial(file=place, refused=first_line(error))
 
 
-def _choose(trials: Mapping[str, _Trial], artifact: Artifact, reference: golden.Golden) -> str | None:
+def _choose(trials: Mapping[str, _Trial], artifact: Artifact, reference: Golden) -> str | None:
     """The fastest that is no slower than the model as it was, and answers the golden data as it did."""
     for method, trial in sorted(trials.items(), key=lambda item: item[1].worst):
         if trial.refused or trial.worst > 1:
@@ -97,13 +104,13 @@ def _choose(trials: Mapping[str, _Trial], artifact: Artifact, reference: golden.
         given, outputs = session.load_file(artifact.entry_path), [spec.name for spec in artifact.outputs]
         call = session.caller(given, artifact.inputs, outputs, ready=trial.run)
         try:
-            rows = parity.compare_all(
+            compared = compare_all(
                 Session(call, artifact.inputs, artifact.outputs), reference.cases, artifact.precision, {}
             )
         except MxError as error:
             trial.refused = error.message
             continue
-        trial.refused = next((parity.describe(row) for row in rows if not row["ok"]), "")
+        trial.refused = next((str(each) for each in compared if not each.ok), "")
         if not trial.refused:
             return method
     return None
@@ -118,7 +125,7 @@ def _measure(artifact: Artifact, trials: Sequence[_Trial], cases: Sequence[Golde
     for case in cases:
         with torch.inference_mode():
             first = _call(as_it_is, base, artifact, case)
-            ratios = turns.latency_ratios([first, *(_call(trial.run, base, artifact, case) for trial in trials)])
+            ratios = latency_ratios([first, *(_call(trial.run, base, artifact, case) for trial in trials)])
         for trial, ratio in zip(trials, ratios, strict=True):
             trial.ratios[case.name] = round(ratio, 3)
 
@@ -129,7 +136,7 @@ def _as_it_is(artifact: Artifact, module: Any) -> Any:
 
 
 def _call(run: Any, module: Any, artifact: Artifact, case: GoldenCase) -> Callable[[], Any]:
-    tensors = {spec.name: torchref.to_torch(case.inputs[spec.name]) for spec in artifact.inputs}
+    tensors = {spec.name: to_torch(case.inputs[spec.name]) for spec in artifact.inputs}
     if session.takes_names(module, list(tensors)):
         return lambda: run(**tensors)
     return lambda: run(*tensors.values())

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelexport import cases, golden, parity, torchref
+from modelexport.contract import Dim, Session, dims_of
 from modelexport.errors import RuntimeFailure
-from modelexport.source import Described
-from modelexport.types import Dim, Session
+from modelexport.toolkit import (
+    Case,
+    DescribedSource,
+    Golden,
+    ModuleState,
+    compare_all,
+    compute_golden,
+    generate_at,
+    generate_cases,
+    low_sizes,
+    middle_sizes,
+    module_reference,
+    output_specs,
+)
 
 from . import session
 
@@ -25,44 +37,44 @@ LARGEST = 4
 SIZES = 3
 
 
-def reference(described: Described) -> golden.Golden:
+def reference(described: DescribedSource) -> Golden:
     """The module's own answers. Raises ReferenceError where it gives none."""
     source, specs = described.source, described.specs
-    call = torchref.reference(source.module, specs, source.outputs)
-    return golden.compute(call, _inputs(described), torchref.ModuleState(source.module))
+    call = module_reference(source.module, specs, source.outputs)
+    return compute_golden(call, _inputs(described), ModuleState(source.module))
 
 
-def difference(path: Path, described: Described, wanted: golden.Golden) -> str | None:
+def difference(path: Path, described: DescribedSource, wanted: Golden) -> str | None:
     """The worst difference of a saved model to the reference, in words; None where it is within the budget."""
-    outputs = golden.output_specs(wanted, described.specs)
+    outputs = output_specs(wanted, described.specs)
     call = session.caller(session.load_file(path), described.specs, [spec.name for spec in outputs])
     try:
-        rows = parity.compare_all(Session(call, described.specs, outputs), wanted.cases, "float32", {})
+        compared = compare_all(Session(call, described.specs, outputs), wanted.cases, "float32", {})
     except RuntimeFailure as error:
         return error.message
-    worst = max(rows, key=lambda row: (not row["ok"], float(row["used"])))
-    if worst["ok"]:
+    worst = max(compared, key=lambda each: (not each.ok, each.used))
+    if worst.ok:
         return None
-    what = f"output {worst['name']!r} in case {worst['case']!r}"
-    return f"{what}: {worst['problem']}" if worst["problem"] else f"{what} differs by {worst['max_abs']:.3g}"
+    what = f"output {worst.name!r} in case {worst.case!r}"
+    return f"{what}: {worst.problem}" if worst.problem else f"{what} differs by {worst.max_abs:.3g}"
 
 
-def _inputs(described: Described) -> list[cases.Case]:
+def _inputs(described: DescribedSource) -> list[Case]:
     import numpy as np
 
     specs = described.specs
-    drawn = cases.generate(specs, described.example, seeds=SEEDS)
+    drawn = generate_cases(specs, described.example, seeds=SEEDS)
     usual = next(_elements(case) for case in drawn if case.name == "middle")
     drawn = [case for case in drawn if _elements(case) <= LARGEST * usual]
-    dims, generator = cases.dims_of(specs), np.random.default_rng(SEEDS)
-    low, middle = cases.low_sizes(dims), cases.middle_sizes(specs)
+    dims, generator = dims_of(specs), np.random.default_rng(SEEDS)
+    low, middle = low_sizes(dims), middle_sizes(specs)
     for index in range(SIZES if dims else 0):
         sizes = {d.name: int(generator.choice(_between(d, low[d.name], middle[d.name]))) for d in dims}
-        drawn.append(cases.Case(f"sizes {index}", cases.generate_at(specs, sizes, described.example)))
+        drawn.append(Case(f"sizes {index}", generate_at(specs, sizes, described.example)))
     return drawn
 
 
-def _elements(case: cases.Case) -> int:
+def _elements(case: Case) -> int:
     return sum(array.size for array in case.inputs.values())
 
 

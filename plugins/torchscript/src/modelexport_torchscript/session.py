@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import torchref
-from modelexport.errors import CannotRunHere, InputError, RuntimeFailure, is_disk_error
-from modelexport.plugins import first_line
-from modelexport.types import Artifact, Session, TensorSpec
+from modelexport.contract import Artifact, Session, TensorSpec
+from modelexport.errors import CannotRunHere, InputError, RuntimeFailure, first_line, is_disk_error
+from modelexport.toolkit import to_numpy, to_torch
 
 from .compiling import underlined
 from .deprecation import quiet
 
 if TYPE_CHECKING:
-    from modelexport.types import Array
+    from modelexport.contract import Array
 
     from . import RunOptions
 
@@ -88,7 +87,7 @@ def caller(
 
     def tensor(name: str, array: Array) -> Any:
         if name in bfloat16:
-            return torchref.to_torch(array)
+            return to_torch(array)
         if name in mine or not (array.flags.writeable and array.flags.c_contiguous):
             array = np.array(array, order="C")
         return from_numpy(array)
@@ -97,7 +96,7 @@ def caller(
         try:
             array: Array = value.numpy()
         except (RuntimeError, TypeError):  # not a plain array: another device, bfloat16, a lazy conjugate
-            array = torchref.to_numpy(value, "an output")
+            array = to_numpy(value, "an output")
         return array.copy() if shared else array
 
     def call(arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -11,13 +11,12 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import torchref
+from modelexport.contract import LoadOptions, Source, TensorSpec, unify_dims
 from modelexport.errors import InputError, MxError, ReferenceError, SourceError
-from modelexport.plugins import importable
-from modelexport.types import LoadOptions, Source, TensorSpec, unify_dims
+from modelexport.toolkit import importable, name_outputs, to_numpy, to_torch
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 #: suffixes that only TorchScript uses; .pt holds weights as often
 OWN = (".ts", ".jit", ".torchscript")
@@ -91,7 +90,7 @@ class Kept:
 
         from . import session
 
-        tensors = {name: torchref.to_torch(array) for name, array in inputs.items()}
+        tensors = {name: to_torch(array) for name, array in inputs.items()}
         names = [spec.name for spec in self._specs]
         try:
             with torch.inference_mode():
@@ -103,8 +102,8 @@ class Kept:
             raise ReferenceError(
                 session.failure(error).message, "declare the sizes and values it takes"
             ) from error
-        named = torchref.name_outputs(found, (), names)
-        return {name: torchref.to_numpy(value, f"output {name!r}").copy() for name, value in named.items()}
+        named = name_outputs(found, (), names)
+        return {name: to_numpy(value, f"output {name!r}").copy() for name, value in named.items()}
 
     def restore(self) -> None:
         from . import session

@@ -9,8 +9,7 @@ processing.py   tokenizer, image preprocessing and labels as plain data
 
 from __future__ import annotations
 
-from modelexport import hookimpl
-from modelexport.types import LoadOptions, Source
+from modelexport.contract import LoadOptions, Source, hookimpl
 
 from . import locate
 

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelexport.errors import SourceError
-from modelexport.plugins import first_line
+from modelexport.errors import SourceError, first_line
 
 from .locate import Found, sentence_modules
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from modelexport.errors import MxError, SourceError, UnsafeFileError
-from modelexport.plugins import first_line, importable
-from modelexport.types import Dim, LoadOptions, Source, TensorSpec
+from modelexport.contract import Dim, LoadOptions, Source, TensorSpec
+from modelexport.errors import MxError, SourceError, UnsafeFileError, first_line
+from modelexport.toolkit import importable
 
 from . import forward, processing, tasks
 from .locate import INSTALL, Found
@@ -261,7 +261,7 @@ _NOISY = ("torchao", "torch.utils._pytree")
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' progress bars and reports off the terminal: what matters in them becomes an error."""
-    from modelexport.capture import quiet
+    from modelexport.toolkit import quiet
 
     with quiet(*_NOISY), _transformers_quiet():
         yield

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import SourceError
-from modelexport.plugins import first_line, importable
+from modelexport.errors import SourceError, first_line
+from modelexport.toolkit import importable
 
 INSTALL = "pip install 'modelexport-transformers[export]'"
 

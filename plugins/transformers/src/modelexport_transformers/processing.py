@@ -1,4 +1,4 @@
-"""Tokenizer, image preprocessing and labels as the plain data that `modelexport.preprocess` follows.
+"""Tokenizer, image preprocessing and labels as the plain data that core follows.
 
 Each description is tried before it is kept: it must give what transformers itself gives for the same text
 or image. What can't be described is left out, with the reason, since a model fed slightly wrong pixels
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import SourceError
-from modelexport.plugins import first_line, importable
+from modelexport.errors import SourceError, first_line
+from modelexport.toolkit import importable
 
 from .locate import Found
 
@@ -246,7 +246,7 @@ def _image_differs(processor: Any, section: Mapping[str, Any]) -> str:
     Two levels of 255 are granted to another library's rounding.
     """
     import numpy as np
-    from modelexport import preprocess
+    from modelexport.toolkit import pixels
     from PIL import Image
 
     scale = section["rescale"] if section["rescale"] is not None else 1.0
@@ -259,7 +259,7 @@ def _image_differs(processor: Any, section: Mapping[str, Any]) -> str:
             wanted = np.asarray(processor(images=image, return_tensors="np")["pixel_values"])[0]
         except Exception as error:  # noqa: BLE001  any processor may fail in its own way; the reason is kept
             return f"fails on an image: {type(error).__name__}: {first_line(error)}"
-        got = preprocess.pixels(image, section)
+        got = pixels(image, section)
         if wanted.shape != got.shape or float(np.abs(wanted - got).max()) > granted:
             return "does more than the description can say"
     return ""

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from modelexport.errors import CannotRunHere, RuntimeFailure
-from modelexport.plugins import first_line
+from modelexport.errors import CannotRunHere, RuntimeFailure, first_line
 
 from . import compressed, conv, elementwise, gather, linear, norm, pool, recurrent, reduce, resize, shape
 from .registry import OPERATORS, Tensor
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Arrays
+    from modelexport.contract import Array, Arrays
 
 #: the modules that hold the operators
 KINDS = (compressed, conv, elementwise, gather, linear, norm, pool, recurrent, reduce, resize, shape)

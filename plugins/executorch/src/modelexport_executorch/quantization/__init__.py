@@ -14,19 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport import capture, golden, narrow, pickles, torchref
-from modelexport.errors import ConversionError, OptionError
-from modelexport.plugins import first_line
-from modelexport.quantization import Layer, Report, Trial
-from modelexport.types import Artifact, Build, Captured, Session
+from modelexport.contract import Artifact, Build, Captured, QuantizationReport, QuantizedLayer, Session, Trial
+from modelexport.errors import ConversionError, OptionError, first_line
+from modelexport.toolkit import check_program, dynamic_shapes, load_golden, module_reference, recaptured
 
 from .. import account, backends, export, lowering
 from . import apply, layers, rank
 
 if TYPE_CHECKING:
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays, Calibration, Goal
 
     from .. import QuantizeOptions
 
@@ -62,7 +58,7 @@ class Work:
 def _recaptured(work: Work, module: Any) -> Any:
     """The quantized module as a captured program again."""
     try:
-        return narrow.recaptured(work.captured, work.captured.inputs, module=module).program
+        return recaptured(work.captured, work.captured.inputs, module=module).program
     except Exception as error:
         raise ConversionError(
             f"torch.export can't capture the quantized program: {first_line(error)}",
@@ -79,7 +75,7 @@ def quantize(
     Raises OptionError for what can't be asked, ConversionError where nothing can be quantized.
     """
     work = _work(artifact, options, calibration)
-    with export.quiet():
+    with export.hushed():
         left, module, trials = _search(work, goal)
         program = _recaptured(work, module)
     names = tuple(artifact.details.get("backend", ("xnnpack",)))
@@ -91,13 +87,12 @@ def quantize(
             f"nothing of the model can be quantized in mode {work.mode}", "try another -k mode=, or exclude less"
         )
     real = calibration is not None and work.mode == "static"
-    report = Report(
+    report = QuantizationReport(
         work.mode, _settings(work), found, trials, tuple(_warnings(work, calibration)), calibrated=real
     )
     details |= {"backend": list(names), "bounds": artifact.details.get("bounds", {})}
-    details["quantization"] = report.to_json()
-    details["notes"] = _notes(found, report) + account.notes(details)
-    return Build(export.FILE, ("torch", "torchao", "executorch"), f"int{work.bits}", details)
+    notes = (*_notes(found, report), *account.notes(details))
+    return Build(export.FILE, ("torch", "torchao", "executorch"), f"int{work.bits}", details, notes, report)
 
 
 # --------------------------------------------------------------------------------------- what is asked
@@ -134,14 +129,14 @@ def _program(artifact: Artifact) -> Captured:
             f"{artifact.path} does not keep the captured program, which quantization starts from",
             "export it again, without -k keep-program=false",
         )
-    pickles.check_program(path)
+    check_program(path)
     try:
         program = torch.export.load(path)
     except Exception as error:
         raise ConversionError(
             f"PyTorch can't load {path}: {first_line(error)}", "export the model again with this torch"
         ) from error
-    shapes = capture.dynamic_shapes(artifact.inputs)
+    shapes = dynamic_shapes(artifact.inputs)
     captured = Captured(program, artifact.inputs, artifact.outputs, shapes)
     return lowering.bounded(captured, artifact.details.get("bounds", {}))
 
@@ -159,7 +154,7 @@ def _samples(artifact: Artifact, calibration: Calibration | None, mode: str) -> 
     """Real inputs where there are any, else those of the golden cases; one is enough where nothing is measured."""
     found: list[Arrays] = []
     count = 0
-    cases = (case.inputs for case in golden.load(artifact.golden).cases)
+    cases = (case.inputs for case in load_golden(artifact.golden).cases)
     for batch in calibration.batches(ROWS) if calibration is not None else cases:
         found.append(batch)
         count += next(iter(batch.values())).shape[0] if next(iter(batch.values())).ndim else 1
@@ -200,7 +195,7 @@ def simulated(work: Work, module: Any) -> Session:
     import torch
 
     names = [spec.name for spec in work.artifact.outputs]
-    reference = torchref.reference(module, work.captured.inputs, names, work.captured.program)
+    reference = module_reference(module, work.captured.inputs, names, work.captured.program)
 
     def call(inputs: Mapping[str, Any]) -> Arrays:
         with torch.no_grad():
@@ -222,7 +217,7 @@ def _settings(work: Work) -> dict[str, Any]:
     return settings
 
 
-def _layers(work: Work, module: Any, left: set[str]) -> list[Layer]:
+def _layers(work: Work, module: Any, left: set[str]) -> list[QuantizedLayer]:
     """What became of each layer of the program."""
     done = apply.done(work, module)
     excluded = work.excluded()
@@ -235,7 +230,9 @@ def _layers(work: Work, module: Any, left: set[str]) -> list[Layer]:
         own = precision if name in done else "float32"
         saved = int(layer.bytes * (1 - work.bits / 32)) if name in done else 0
         made.append(
-            Layer(name, layer.kind, own, layer.range, bytes_saved=saved, note="" if name in done else note)
+            QuantizedLayer(
+                name, layer.kind, own, layer.range, bytes_saved=saved, note="" if name in done else note
+            )
         )
     return made
 
@@ -251,7 +248,7 @@ def _warnings(work: Work, calibration: Calibration | None) -> list[str]:
     return lines
 
 
-def _notes(found: Sequence[Layer], report: Report) -> list[str]:
+def _notes(found: Sequence[QuantizedLayer], report: QuantizationReport) -> list[str]:
     left = [layer for layer in found if not layer.precision.startswith("int")]
     lines = [*report.warnings, *(f"{layer.name} stays in float32: {layer.note}" for layer in left[:5])]
     if len(left) > 5:

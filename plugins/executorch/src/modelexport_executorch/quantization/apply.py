@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from modelexport import torchref
-from modelexport.errors import ConversionError, is_disk_error
-from modelexport.plugins import first_line
+from modelexport.errors import ConversionError, first_line, is_disk_error
+from modelexport.toolkit import call_arguments, to_torch
 
 from . import layers
 
@@ -114,8 +113,8 @@ def _arguments(work: Work) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
 
     with torch.no_grad():
         for sample in work.samples:
-            tensors = {name: torchref.to_torch(array) for name, array in sample.items()}
-            yield torchref.arguments(work.captured.program, work.captured.inputs, tensors)
+            tensors = {name: to_torch(array) for name, array in sample.items()}
+            yield call_arguments(work.captured.program, work.captured.inputs, tensors)
 
 
 # --------------------------------------------------------------------------------------- 4 bits

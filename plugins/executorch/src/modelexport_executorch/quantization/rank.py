@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelexport import torchref
+from modelexport.toolkit import call_arguments, to_torch
 
 from . import layers
 
 if TYPE_CHECKING:
-    from modelexport.accuracy import Goal
+    from modelexport.contract import Goal
 
     from . import Work
 
@@ -19,8 +19,8 @@ def most_harmful(work: Work, goal: Goal) -> list[str]:
     import torch
 
     module = work.captured.program.module(check_guards=False)
-    sample = {name: torchref.to_torch(array) for name, array in goal.samples[0].items()}
-    args, kwargs = torchref.arguments(work.captured.program, work.captured.inputs, sample)
+    sample = {name: to_torch(array) for name, array in goal.samples[0].items()}
+    args, kwargs = call_arguments(work.captured.program, work.captured.inputs, sample)
     rounding = _rounding(module, work.bits, work.options.group_size)
     with torch.no_grad():
         want = rounding.outputs(args, kwargs)

@@ -17,19 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelexport import golden
+from modelexport.contract import Build, QuantizationReport, QuantizedLayer, Trial
 from modelexport.errors import ConversionError, OptionError
-from modelexport.quantization import Layer, Report, Trial
-from modelexport.types import Build
+from modelexport.toolkit import load_golden
 
 from .. import halves, modelfile
 from . import graph, recipes
 from .attempt import Attempt, Bench
 
 if TYPE_CHECKING:
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.types import Artifact
+    from modelexport.contract import Artifact, Calibration, Goal
 
     from .. import QuantizeOptions
     from .recipes import Recipe
@@ -65,7 +62,7 @@ def quantize(
     if options.mode == "float16":
         return _halved(artifact, out, options)
     model = graph.load(artifact.entry_path)
-    bench = Bench(artifact, model, golden.load(artifact.golden).cases)
+    bench = Bench(artifact, model, load_golden(artifact.golden).cases)
     layers = graph.Graph(model).layers(bench.shapes(goal.samples[0]))
     if not layers and not graph.Graph(model).embeddings():
         raise ConversionError(
@@ -104,7 +101,7 @@ def _build(
 ) -> Build:
     final = attempts[-1]
     modelfile.save(final.quantized, out / modelfile.FILE)
-    report = Report(
+    report = QuantizationReport(
         mode=final.recipe.kind,
         settings=_settings(final.recipe, options),
         layers=final.layers() if options.explain else (),
@@ -112,14 +109,9 @@ def _build(
         warnings=tuple(final.warnings()) if options.explain else (),
         calibrated=final.recipe.kind == "static",
     )
-    details = {
-        "quantization": report.to_json(),
-        "operators": modelfile.operators(final.quantized),
-        "session": dict(final.config),
-        "notes": final.notes(),
-    }
+    details = {"operators": modelfile.operators(final.quantized), "session": dict(final.config)}
     precision = final.recipe.precision if final.changed else artifact.precision
-    return Build(modelfile.FILE, ("onnx", "onnxruntime"), precision, details)
+    return Build(modelfile.FILE, ("onnx", "onnxruntime"), precision, details, tuple(final.notes()), report)
 
 
 def _halved(artifact: Artifact, out: Path, options: QuantizeOptions) -> Build:
@@ -128,19 +120,19 @@ def _halved(artifact: Artifact, out: Path, options: QuantizeOptions) -> Build:
         raise OptionError(
             "mode float16 takes no preset tensorrt, op-types or exclude", "use mx optimize -k precision=float16"
         )
-    cases = golden.load(artifact.golden).cases
+    cases = load_golden(artifact.golden).cases
     model = graph.load_float(artifact.entry_path)
     halved, kept = halves.convert(model, "float16", cases)
     modelfile.save(halved, out / modelfile.FILE)
     latency = Bench(artifact, model, cases).latency(halved, {})
     trial = Trial("float16", latency=latency, size=halved.ByteSize(), verdict="kept as asked")
-    layers = tuple(Layer(name, "", "float32", note=reason) for name, reason in kept.items())
-    report = Report("float16", {}, layers, (trial,))
+    layers = tuple(QuantizedLayer(name, "", "float32", note=reason) for name, reason in kept.items())
+    report = QuantizationReport("float16", {}, layers, (trial,))
     notes = [f"{name} stays in float32: {reason}" for name, reason in list(kept.items())[:NAMED]]
     if len(kept) > NAMED:
         notes.append(f"{len(kept) - NAMED} more nodes stay in float32: see `mx inspect --quantization`")
-    details = {"quantization": report.to_json(), "operators": modelfile.operators(halved), "notes": notes}
-    return Build(modelfile.FILE, ("onnx", "onnxruntime"), "float16", details)
+    details = {"operators": modelfile.operators(halved)}
+    return Build(modelfile.FILE, ("onnx", "onnxruntime"), "float16", details, tuple(notes), report)
 
 
 def _settings(recipe: Recipe, options: QuantizeOptions) -> dict[str, object]:

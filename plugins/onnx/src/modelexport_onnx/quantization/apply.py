@@ -11,16 +11,15 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.capture import quiet
-from modelexport.errors import ConversionError, MxError, is_disk_error
-from modelexport.plugins import first_line
+from modelexport.errors import ConversionError, MxError, first_line, is_disk_error
+from modelexport.toolkit import quiet
 
 from .. import modelfile
 from . import graph, rewrite
 from .recipes import DYNAMIC, Recipe
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 #: ONNX Runtime's DynamicQuantizeMatMul and MatMulNBits compute products in int8 at this accuracy level
 INT8_COMPUTE = 4

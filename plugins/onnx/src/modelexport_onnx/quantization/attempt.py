@@ -8,10 +8,9 @@ from fnmatch import fnmatch
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from modelexport import turns
+from modelexport.contract import QuantizedLayer, Session, Trial
 from modelexport.errors import OptionError
-from modelexport.quantization import Layer, Trial
-from modelexport.types import Session
+from modelexport.toolkit import cases_to_time, latency_ratios
 
 from .. import modelfile, session
 from . import apply, explain, graph, rewrite, search
@@ -19,10 +18,8 @@ from .recipes import Recipe
 from .simulate import SAMPLES, Switchable
 
 if TYPE_CHECKING:
-    from modelexport.accuracy import Goal
-    from modelexport.calibration import Calibration
-    from modelexport.golden import GoldenCase
-    from modelexport.types import Arrays, Artifact
+    from modelexport.contract import Arrays, Artifact, Calibration, Goal
+    from modelexport.toolkit import GoldenCase
 
     from .. import QuantizeOptions
 
@@ -42,7 +39,7 @@ class Bench:
     def __init__(self, artifact: Artifact, model: Any, cases: Sequence[GoldenCase]) -> None:
         self.artifact = artifact
         self._outputs = [spec.name for spec in artifact.outputs]
-        self._cases = turns.cases_to_time(cases)
+        self._cases = cases_to_time(cases)
         self._model = model
         self.profiled = self._cases[0].inputs
 
@@ -71,9 +68,9 @@ class Bench:
         ratios = {}
         for case in self._cases:
             calls = [lambda r=r, i=case.inputs: r.run(self._outputs, i) for r in (self._base, runtime)]
-            (ratio,) = turns.latency_ratios(calls)
+            (ratio,) = latency_ratios(calls)
             if 1 < ratio < DOUBTFUL:
-                ratio = min(ratio, *turns.latency_ratios(calls))
+                ratio = min(ratio, *latency_ratios(calls))
             ratios[case.name] = round(ratio, 3)
         return ratios
 
@@ -214,7 +211,7 @@ class Attempt:
         wanted = explain.activations(graph.Graph(self.smoothed), self.simulation.units)
         return explain.observe(self.smoothed, wanted, self.goal.samples[:SAMPLES])
 
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[QuantizedLayer, ...]:
         units, floats = self.simulation.units, graph.Graph(self.smoothed)
         return explain.layers(units, self.recipe, self.left, floats, self._seen, self.sensitivities, self._times())
 

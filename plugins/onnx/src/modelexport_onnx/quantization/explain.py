@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.quantization import Layer
+from modelexport.contract import QuantizedLayer
 
 from .. import modelfile, session
 from .graph import Graph, probe
@@ -18,7 +18,7 @@ from .rewrite import weight_ranges
 from .simulate import Sensitivity, Unit
 
 if TYPE_CHECKING:
-    from modelexport.types import Arrays
+    from modelexport.contract import Arrays
 
 #: calls over which a profile is taken
 PROFILED = 7
@@ -43,7 +43,7 @@ def layers(
     seen: Mapping[str, Range],
     sensitivities: Mapping[str, Sensitivity],
     times: Mapping[str, Mapping[str, float]],
-) -> tuple[Layer, ...]:
+) -> tuple[QuantizedLayer, ...]:
     """One Layer a unit, in the order of the graph. `times`: seconds a layer, in "float", "all" and "final"."""
     weights = weight_ranges(graph)
     weighted = {node.name: (node, index) for node, index, _ in reversed(graph.weighted())}
@@ -56,7 +56,7 @@ def layers(
         known = {form: own.get(unit.name) for form, own in times.items()}
         slower, faster = known["float"], known["all"]
         found.append(
-            Layer(
+            QuantizedLayer(
                 name=unit.name,
                 kind=unit.kind,
                 precision=_precision(recipe, unit, left),

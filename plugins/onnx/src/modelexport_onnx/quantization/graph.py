@@ -14,7 +14,7 @@ from modelexport.errors import ArtifactError, ConversionError
 from .. import fusions, modelfile
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Arrays
+    from modelexport.contract import Array, Arrays
 
 #: operators that only a quantized graph has
 QUANTIZED = {

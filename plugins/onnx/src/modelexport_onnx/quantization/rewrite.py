@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .graph import Graph, drop_unused
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Arrays
+    from modelexport.contract import Array, Arrays
 
 #: how far a channel's size moves from the activation to the weight, tried one after another
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modelexport.quantization import Trial
+from modelexport.contract import Trial
 
 from .simulate import Sensitivity
 

@@ -11,13 +11,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelexport.types import Session
+from modelexport.contract import Session
 
 from .. import session
 from . import graph
 
 if TYPE_CHECKING:
-    from modelexport.types import Array, Arrays, Artifact
+    from modelexport.contract import Array, Arrays, Artifact
 
 SWITCHES = "mx_quantized"
 

@@ -18,7 +18,7 @@ from modelexport.errors import OptionError
 from modelexport_onnx import modelfile
 
 if TYPE_CHECKING:
-    from modelexport.golden import GoldenCase
+    from modelexport.toolkit import GoldenCase
 
 #: as the command line names it → as dtypes and budgets do
 HALVES: Mapping[str, Literal["float16", "bfloat16"]] = {"fp16": "float16", "bf16": "bfloat16"}

@@ -14,7 +14,7 @@ from modelexport.errors import ConversionError
 from .qdq import Writer
 
 if TYPE_CHECKING:
-    from modelexport.types import Array
+    from modelexport.contract import Array
 
 #: the smallest and the largest number
 LEAST, LARGEST = -8, 7

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .qdq import Writer
 
 if TYPE_CHECKING:
-    from modelexport.types import Array
+    from modelexport.contract import Array
 
 #: the largest finite number of E4M3
 LARGEST = 448.0

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from modelexport import parity
 from modelexport.errors import ConversionError
+from modelexport.toolkit import compare
 
 if TYPE_CHECKING:
-    from modelexport.golden import GoldenCase
+    from modelexport.contract import Comparison
+    from modelexport.toolkit import GoldenCase
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`precision` picks the budget; `worst` is the row of figures of the output that used most of its own."""
+    """`precision` picks the budget; `worst` is the output that used most of its own."""
 
     precision: str
     verified: bool
-    worst: Mapping[str, Any] | None = None
+    worst: Comparison | None = None
     cases: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -39,16 +40,16 @@ def verify(
 
     runtime = session.open_model(model, config=session.AS_WRITTEN)
     call = session.caller(runtime, [value.name for value in runtime.get_outputs()])
-    rows = []
+    compared = []
     for case in cases:
         got = call(case.inputs)
         for name, want in case.outputs.items():
-            rows.append({**parity.compare(name, got.get(name), want, precision, tolerance), "case": case.name})
-    worst = max(rows, key=lambda row: (not row["ok"], row["used"]), default=None)
-    passed = worst is not None and bool(worst["ok"])
+            compared.append(replace(compare(name, got.get(name), want, precision, tolerance), case=case.name))
+    worst = max(compared, key=lambda each: (not each.ok, each.used), default=None)
+    passed = worst is not None and worst.ok
     if raises and worst is not None and not passed:
         raise ConversionError(
-            f"in {precision} the ONNX model computes something else: {parity.describe(worst)}",
+            f"in {precision} the ONNX model computes something else: {worst!s}",
             "choose another precision, or leave layers out",
         )
     return Verdict(precision, passed, worst, len(cases))

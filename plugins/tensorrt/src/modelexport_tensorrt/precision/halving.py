@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport import parity
+from modelexport.toolkit import compare
 from modelexport_onnx import halves
 
 from . import gate, qdq
 
 if TYPE_CHECKING:
-    from modelexport.golden import GoldenCase
+    from modelexport.toolkit import GoldenCase
 
     from .gate import Verdict
 
@@ -60,7 +60,7 @@ def verified(
         return made, kept, verdict
     costs: dict[str, float] = {}
     for share in SHARES:
-        worst = (verdict.worst or {}).get("case")
+        worst = verdict.worst.case if verdict.worst is not None else None
         found = _costs(model, dtype, next(case for case in cases if case.name == worst), precision)
         costs = {name: max(used, costs.get(name, 0.0)) for name, used in found.items()}
         keep = _kept(model, costs, share)
@@ -113,8 +113,8 @@ def _costs(model: Any, dtype: Half, case: GoldenCase, precision: str) -> dict[st
     costs = {}
     for node, name in weights.items():
         got = call({**case.inputs, name: layers.weight(name).astype(kind).astype(np.float32)})
-        rows = (parity.compare(key, got.get(key), want, precision) for key, want in case.outputs.items())
-        costs[node] = max(float(row["used"]) for row in rows)
+        compared = (compare(key, got.get(key), want, precision) for key, want in case.outputs.items())
+        costs[node] = max(each.used for each in compared)
     return costs
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelexport.capture import quiet
-from modelexport.errors import ConversionError
-from modelexport.plugins import first_line
+from modelexport.errors import ConversionError, first_line
+from modelexport.toolkit import quiet
 from modelexport_onnx import modelfile
 
 if TYPE_CHECKING:
-    from modelexport.types import Array
+    from modelexport.contract import Array
 
 
 def upgraded(model: Any, opset: int) -> Any:

@@ -1,0 +1,1 @@
+"""The benchmark: contestants in processes of their own that take turns."""

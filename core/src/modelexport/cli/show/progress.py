@@ -1,0 +1,49 @@
+"""What long work says of itself while it runs, on stderr where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ...contract.progress import Event, Progress, silent
+
+
+@contextmanager
+def shown() -> Iterator[Progress]:
+    """A line for each stage with the time it took, and a count while one with steps runs; nothing into a pipe."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+
+    console = Console(file=sys.stderr, highlight=False)  # the real one, whatever a stage redirects
+    begun = time.monotonic()
+    with console.status("starting") as status:
+        stages = _Stages(console, status)
+        yield stages.tell
+        stages.end()
+    console.print(f"  [dim]done in {time.monotonic() - begun:.1f} s[/dim]")
+
+
+@dataclass
+class _Stages:
+    """The stage that runs, with when it began."""
+
+    console: Any
+    status: Any
+    stage: str = ""
+    begun: float = 0.0
+
+    def tell(self, event: Event) -> None:
+        if event.stage != self.stage:
+            self.end()
+            self.stage, self.begun = event.stage, time.monotonic()
+        self.status.update(str(event))
+
+    def end(self) -> None:
+        if self.stage:
+            self.console.print(f"  [dim]{self.stage} ({time.monotonic() - self.begun:.1f} s)[/dim]")

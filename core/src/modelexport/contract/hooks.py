@@ -1,0 +1,113 @@
+"""The plugin API: every hook a plugin may implement. The verbs a target supports are the hooks it has.
+
+A target is a module (or object) named by an entry point in the group `mx.targets`; a source, by one in
+`mx.sources`; a wrapper around every target's hooks (`@hookimpl(wrapper=True)`), by one in `mx.extensions`.
+A plugin's import must be cheap: heavy imports belong inside the hooks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from .artifacts import Artifact, Build
+    from .goal import Goal
+    from .samples import Calibration
+    from .sessions import Session
+    from .sources import Captured, LoadOptions, Source
+    from .target import Target
+    from .tensors import Arrays
+
+PROJECT = "mx"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def mx_target() -> Target:  # type: ignore[empty-body]
+    """Describe the target, as plain data, without importing its backend.
+
+    Every target implements it; `Target.name` equals the entry point's name.
+    """
+
+
+@hookspec(firstresult=True)
+def mx_machine() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """What this machine can't do although every package is there: verb → what it lacks, in a few words.
+
+    Optional, and cheap: it looks for a driver or a device, and imports no backend. `{"run": "no NVIDIA driver"}`
+    makes `mx targets` say "builds ahead of time; cannot run here". `mx_run` raises `CannotRunHere` by itself.
+    """
+
+
+@hookspec(firstresult=True)
+def mx_export(source: Source | Captured | Artifact, out: Path, options: Any) -> Build:  # type: ignore[empty-body]
+    """Write the model into the empty folder `out` and say what was written.
+
+    `source` is in one of the formats `Target.consumes` lists: a `Source` with a live module ("module"), a
+    `Captured` program ("captured"), or an `Artifact` of another target. `options` is an instance of
+    `Target.options["export"]`. Third-party errors are raised as `ConversionError` from their cause;
+    unsupported operators all at once, with module path and source line. The manifest, golden data and
+    parity gate are core's.
+    """
+
+
+@hookspec(firstresult=True)
+def mx_optimize(artifact: Artifact, out: Path, options: Any) -> Build:  # type: ignore[empty-body]
+    """Write a faster or smaller equivalent of `artifact` into `out`, at the same precision budget."""
+
+
+@hookspec(firstresult=True)
+def mx_quantize(  # type: ignore[empty-body]
+    artifact: Artifact, out: Path, options: Any, calibration: Calibration | None, goal: Goal | None
+) -> Build:
+    """Write `artifact` at a lower precision into `out`; `Build.precision` picks its parity budget.
+
+    `calibration` holds the user's real inputs, where there are any; `goal` scores a Session on a candidate, and
+    says how much less than the artifact's own the score may be. A plugin that can look for the configuration
+    that meets the goal does; core measures the result in any case. `Build.details["quantization"]` is a
+    `QuantizationReport` as JSON.
+    """
+
+
+@hookspec(firstresult=True)
+def mx_run(artifact: Artifact, options: Any) -> Session:  # type: ignore[empty-body]
+    """Load `artifact` and return a Session. Loading happens here, never in the first call.
+
+    Raises `CannotRunHere` when this machine lacks what the format takes, and `RuntimeFailure` when the
+    runtime refuses the files.
+    """
+
+
+@hookspec(firstresult=True)
+def mx_benchmark(artifact: Artifact, inputs: Arrays, options: Any) -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Measure with the runtime's own profiler and return extra figures for the report.
+
+    Optional: core times the session of `mx_run` in any case, alike for every target.
+    """
+
+
+@hookspec(firstresult=True)
+def mx_snippet(artifact: Artifact, language: str) -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Source code that runs `artifact` in `language`, one of `Target.snippets`: file name → text.
+
+    A program to start from: it loads `artifact.entry`, fills every input under its real name, dtype and shape,
+    runs the model and reads every output. Comments say what to link it with. Core writes the files into the
+    artifact's folder `snippets/LANGUAGE`.
+    """
+
+
+@hookspec(firstresult=True)
+def mx_load(ref: str, options: LoadOptions) -> Source | None:
+    """Return the Source that `ref` names, or None when it is not this plugin's kind of reference.
+
+    Must decide without heavy imports: every installed source plugin is asked until one answers. Raises
+    `SourceError` when `ref` is its kind but can't be loaded. Never unpickles and never downloads unless
+    `options.allow_pickle` or `options.allow_download` says so.
+    """

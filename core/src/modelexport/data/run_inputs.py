@@ -1,0 +1,126 @@
+"""What `mx run` feeds a model, and what it makes of the outputs: files, values, texts and images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..contract.artifacts import Artifact
+from ..contract.tensors import Dim, TensorSpec, cast
+from ..errors import InputError, OptionError
+from ..store.arrays import load_npz
+from ..store.staging import output_errors
+
+if TYPE_CHECKING:
+    from ..contract.tensors import Array, Arrays
+    from .texts import Text
+
+
+def gather(
+    artifact: Artifact, inputs: Sequence[str], texts: Sequence[Text] = (), images: Sequence[Path] = ()
+) -> Arrays:
+    """Arrays by input name from every `--input`, `--text` and `--image`. Raises InputError."""
+    from .images import image_inputs
+    from .texts import text_inputs
+
+    if not inputs and not texts and not images:
+        wanted = ", ".join(map(str, artifact.inputs))
+        raise InputError("there is nothing to run", f"give --input, --text or --image; the inputs: {wanted}")
+    arrays: Arrays = {}
+    if texts:
+        arrays |= text_inputs(artifact, texts)
+    if images:
+        arrays |= image_inputs(artifact, images)
+    specs = {spec.name: spec for spec in artifact.inputs}
+    for text in inputs:
+        name, separator, value = text.partition("=")
+        if not separator:
+            arrays |= _from_file(Path(text), specs)
+        elif name in specs:
+            arrays[name] = _from_value(specs[name], value)
+        else:
+            raise InputError(
+                f"the model has no input {name!r}", f"its inputs: {', '.join(map(str, artifact.inputs))}"
+            )
+    return arrays
+
+
+def _from_file(path: Path, specs: Mapping[str, TensorSpec]) -> Arrays:
+    if path.suffix == ".npz":
+        return load_npz(path)
+    if path.suffix != ".json":
+        raise InputError(f"can't tell what --input {path} is", "give a .npz, a .json, or NAME=VALUE")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"can't read {path}: {error}", "it must hold an object: input name → nested lists"
+        ) from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} holds a {type(data).__name__}, not an object", "write {NAME: nested lists}")
+    return {name: _as_array(value, specs[name]) if name in specs else value for name, value in data.items()}
+
+
+def _from_value(spec: TensorSpec, value: str) -> Array:
+    """A `.npy` file, a JSON list that is the whole array, or one number that fills the smallest shape."""
+    import numpy as np
+
+    if value.endswith(".npy"):
+        try:
+            loaded: Array = np.load(value, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"can't read {value}: {error}", "write it with numpy.save") from error
+        return loaded
+    try:
+        data = json.loads(value)
+    except ValueError as error:
+        raise InputError(
+            f"can't read the value of input {spec.name!r}: {value!r}", "give a number or a list"
+        ) from error
+    if isinstance(data, list):
+        return _as_array(data, spec)
+    shape = tuple(size.min if isinstance(size, Dim) else size for size in spec.shape)
+    return _as_array(np.full(shape, data), spec)
+
+
+def _as_array(value: object, spec: TensorSpec) -> Array:
+    import numpy as np
+
+    try:
+        array = np.array(value)
+    except ValueError as error:
+        raise InputError(f"the value of input {spec.name!r} is no array: {error}", str(spec)) from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"the value of input {spec.name!r} is no array of numbers", str(spec))
+    with np.errstate(invalid="ignore", over="ignore"):
+        made = cast(array, spec.dtype)
+    if made.dtype.kind in "biu" and not np.array_equal(made, array):
+        raise InputError(f"the value of input {spec.name!r} is not made of whole numbers in range", str(spec))
+    return made
+
+
+def check_output(path: Path | None) -> None:
+    if path is not None and path.suffix not in (".npz", ".json"):
+        raise OptionError(f"can't write {path}", "--output takes a .npz or a .json")
+
+
+def write(outputs: Arrays, path: Path) -> None:
+    """Outputs by name into a .npz or .json. Raises OutputError."""
+    import numpy as np
+
+    with output_errors(path):
+        if path.suffix == ".json":
+            path.write_text(
+                json.dumps({name: array.tolist() for name, array in outputs.items()}), encoding="utf-8"
+            )
+        else:
+            np.savez(path, **outputs)  # type: ignore[arg-type]
+
+
+def preview(array: Array) -> str:
+    """The first values, in one line."""
+    flat = array.ravel()
+    shown = ", ".join(f"{value:.5g}" if array.dtype.kind == "f" else str(value) for value in flat[:6])
+    return f"[{shown}{', …' if flat.size > 6 else ''}]"

@@ -1,0 +1,103 @@
+"""Texts into token ids, by the tokenizer that an artifact carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import errors
+from ..contract.artifacts import Artifact
+from ..contract.tensors import Dim
+from ..errors import ArtifactError, InputError
+from .sections import check_rows, need, section
+
+if TYPE_CHECKING:
+    from ..contract.tensors import Arrays
+
+#: a text, or a pair of texts: question and context
+Text = str | tuple[str, str]
+
+
+def text_inputs(artifact: Artifact, texts: Sequence[Text], width: int = 0, tokenizer: Any = None) -> Arrays:
+    """The inputs that `texts` make, one row a text: cut to the longest the model takes, padded to the longest.
+
+    They are padded to `width` tokens at least. `tokenizer` is what `load_tokenizer` gave, for who calls often.
+    Raises InputError when the artifact carries no tokenizer, or does not take as many texts or lengths.
+    """
+    import numpy as np
+
+    settings = section(artifact, "text", "tokenizer")
+    fields: Mapping[str, str] = settings["inputs"]
+    specs = {spec.name: spec for spec in artifact.inputs}
+    if strangers := [name for name in specs if name not in fields]:
+        raise InputError(
+            f"input {strangers[0]!r} can't be made from text: the tokenizer gives {', '.join(fields)}",
+            "give it as an array with --input",
+        )
+    first = next(iter(specs.values()))
+    check_rows(first.shape[0], len(texts), "text")
+    tokenizer = load_tokenizer(artifact) if tokenizer is None else tokenizer
+    encodings = encode(tokenizer, settings, texts, longest(settings, first.shape[-1]))
+    lengths = [len(encoding.ids) for encoding in encodings]
+    width = _padded(max(width, *lengths), first.shape[-1])
+    if settings["pad_id"] is None and set(lengths) != {width}:
+        raise InputError(
+            f"texts of {min(lengths)} to {max(lengths)} tokens would have to be padded to {width}, and this "
+            "tokenizer has no padding token",
+            "give the texts one at a time",
+        )
+    fillers = {"ids": settings["pad_id"] or 0, "type_ids": settings.get("pad_type_id", 0), "attention_mask": 0}
+    left = settings.get("padding_side") == "left"
+    arrays: Arrays = {}
+    for name, spec in specs.items():
+        kind = fields[name]
+        array = np.full((len(texts), width), fillers[kind], dtype=spec.dtype)
+        for row, encoding in zip(array, encodings, strict=True):
+            values = getattr(encoding, kind)
+            row[width - len(values) if left else 0 : width if left else len(values)] = values
+        arrays[name] = array
+    return arrays
+
+
+def longest(settings: Mapping[str, Any], size: int | Dim) -> int | None:
+    """The most tokens a text may have: what the tokenizer was trained for, or less where the model takes less."""
+    high = size if isinstance(size, int) else size.max
+    limits = [limit for limit in (settings.get("max_length"), high) if limit is not None]
+    return min(limits) if limits else None
+
+
+def _padded(length: int, size: int | Dim) -> int:
+    """The smallest size the model takes that holds `length` tokens."""
+    if isinstance(size, int):
+        return size
+    return -(-max(length, size.min) // size.multiple) * size.multiple
+
+
+def encode(tokenizer: Any, settings: Mapping[str, Any], texts: Sequence[Text], longest: int | None) -> list[Any]:
+    if longest is not None:
+        tokenizer.enable_truncation(longest, direction=settings.get("truncation_side", "right"))
+    if settings.get("lowercase"):
+        texts = [text.lower() if isinstance(text, str) else (text[0].lower(), text[1].lower()) for text in texts]
+    return list(tokenizer.encode_batch(list(texts)))
+
+
+def load_tokenizer(artifact: Artifact) -> Any:
+    """The artifact's tokenizer, with the padding and truncation that its file may ask for switched off.
+
+    Raises InputError when it carries none, ArtifactError when the file can't be read.
+    """
+    settings = section(artifact, "text", "tokenizer")
+    need("tokenizers", "reading text")
+    from tokenizers import Tokenizer
+
+    path = artifact.path / settings["tokenizer"]
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ArtifactError(
+            f"{path} can't be read as a tokenizer: {errors.first_line(error)}",
+            "export the model again; a newer `tokenizers` may know its parts",
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

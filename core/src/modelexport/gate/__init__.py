@@ -1,0 +1,1 @@
+"""The parity gate: does the written artifact compute what the source computed? See docs/explanation/parity.md."""

@@ -1,0 +1,83 @@
+"""The target `captured`: a torch.export program on disk, which core itself makes and every torch target consumes.
+
+Capturing is core's (`capture.py`); this plugin only writes the program and runs it again. It is found
+through an entry point like any other, and shows how small a target can be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..contract.hooks import hookimpl
+from ..contract.options import option
+from ..contract.sources import CAPTURED, MODULE
+from ..contract.target import Target, Verb
+from ..errors import RuntimeFailure
+from ..plugins import known
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..contract.artifacts import Artifact, Build
+    from ..contract.options import NoOptions
+    from ..contract.sessions import Session
+    from ..contract.sources import Captured
+
+FILE = "program.pt2"
+
+_INSTALL = known.MODULES["torch"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of running a captured program."""
+
+    threads: int = option(0, "threads of PyTorch; 0 leaves them as they are")
+
+
+@hookimpl
+def mx_target() -> Target:
+    return Target(
+        name=CAPTURED,
+        summary="torch.export program, run by PyTorch",
+        consumes=(MODULE,),
+        verbs={
+            "export": Verb(needs=("torch",), install=_INSTALL),
+            "run": Verb(RunOptions, needs=("torch",), install=_INSTALL),
+        },
+    )
+
+
+@hookimpl
+def mx_export(source: Captured, out: Path, options: NoOptions) -> Build:
+    import torch
+
+    from ..contract.artifacts import Build
+
+    torch.export.save(source.program, out / FILE)
+    return Build(FILE, tools=("torch",))
+
+
+@hookimpl
+def mx_run(artifact: Artifact, options: RunOptions) -> Session:
+    import torch
+
+    from ..contract.sessions import Session
+    from ..errors import first_line
+    from . import pickles, reference
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    pickles.check_program(artifact.entry_path)
+    try:
+        program = torch.export.load(artifact.entry_path)
+    except Exception as error:
+        raise RuntimeFailure(
+            f"PyTorch can't load {artifact.entry_path}: {first_line(error)}",
+            "capture the model again with this torch",
+        ) from error
+    call = reference.reference(
+        program.module(), artifact.inputs, [spec.name for spec in artifact.outputs], program
+    )
+    return Session(lambda inputs: call(dict(inputs)), artifact.inputs, artifact.outputs)

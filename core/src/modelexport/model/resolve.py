@@ -1,0 +1,190 @@
+"""Resolve a model reference into a Source: what `SOURCE` on the command line may be.
+
+Core knows `file.py:factory`, `package.module:factory`, `model.pt2`, and artifacts on disk; everything else
+is offered to the source plugins. `describe` then finds the inputs' specs, and the example's values.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..contract.sources import CAPTURED, MODULE, LoadOptions, Source
+from ..errors import SourceError, first_line
+from ..plugins import known, manager
+from ..plugins.installed import importable
+from ..store import manifest
+from ..usercode import guarded, import_object, names_object
+from . import pickles, reference, weights
+
+
+def resolve(ref: Any, options: LoadOptions) -> Source:
+    """The Source that `ref` names: a string, a path, an `nn.Module`, or a Source already.
+
+    Raises SourceError (or a subclass of MxError from a plugin) saying what was tried and what to try.
+    """
+    if not isinstance(ref, (str, os.PathLike)):
+        return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
+    text = os.fspath(ref)
+    attribute = text.rpartition(":")[2]
+    if names_object(text):
+        return _finish(_from_factory(import_object(text), attribute), text, attribute, options)
+    path = Path(text)
+    if path.suffix == ".pt2":
+        return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
+    if manifest.is_in(path):
+        return _from_artifact(path)
+    found = manager.load_source(text, options)
+    if found is None:
+        raise _unknown(path, text)
+    return _finish(found, text, path.name.removesuffix(path.suffix) or "model", options)
+
+
+def likely_format(ref: Any) -> str | None:
+    """The format of the source that `ref` names, as far as it can be told without loading it; else None."""
+    if isinstance(ref, Source):
+        return ref.format
+    if not isinstance(ref, (str, os.PathLike)):
+        return CAPTURED if type(ref).__name__ == "ExportedProgram" else MODULE
+    return CAPTURED if Path(os.fspath(ref)).suffix == ".pt2" else None
+
+
+def _finish(source: Source, ref: str, name: str, options: LoadOptions) -> Source:
+    """Fill in what the loader left open, and lay `--weights` and `--input` over it."""
+    if options.weights is not None:
+        if source.format != MODULE:
+            raise SourceError(
+                f"--weights does not go with {ref}, which has its own", "leave it out, or give a factory"
+            )
+        weights.load_into(source.module, options.weights, options.allow_pickle)
+    return replace(
+        source,
+        ref=source.ref or ref,
+        name=_safe_name(source.name or name),
+        inputs=options.inputs or source.inputs,
+    )
+
+
+def _safe_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "model"
+
+
+def _unknown(path: Path, text: str) -> SourceError:
+    forms = (
+        "file.py:factory, package.module:factory, model.pt2, an artifact's folder, or what a source plugin loads"
+    )
+    absent = [line for name, (_, line) in known.SOURCES.items() if name not in manager.find(manager.SOURCES)]
+    if not path.exists():
+        extra = f"; for Hugging Face ids and other formats: {'; '.join(absent)}" if absent else ""
+        return SourceError(f"no model at {text!r}: there is no such path", f"give {forms}{extra}")
+    if path.suffix == ".py":
+        return SourceError(f"{text} names no factory", f"write {text}:FUNCTION, a function that returns the model")
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".pkl"):
+        whole = f"; or, for a whole model, {line}" if (line := _plugin_for(path.suffix)) else ""
+        return SourceError(
+            f"{text} holds weights, not a model", f"give the code too: `file.py:factory --weights {text}`{whole}"
+        )
+    if not path.is_dir() and (line := _plugin_for(path.suffix)):
+        return SourceError(f"nothing installed loads {text}", line)
+    extra = f" or install a plugin: {'; '.join(absent)}" if absent else ""
+    return SourceError(f"no installed plugin knows what {text} is", f"give {forms}{extra}")
+
+
+def _plugin_for(suffix: str) -> str | None:
+    """The install line of a known source that is absent and loads files of this suffix."""
+    installed = manager.find(manager.SOURCES)
+    return next(
+        (
+            line
+            for name, (what, line) in known.SOURCES.items()
+            if name not in installed and suffix and suffix in what
+        ),
+        None,
+    )
+
+
+def _from_factory(value: Any, attribute: str) -> Source:
+    if callable(value) and not _is_module(value):
+        value = guarded(value, f"calling {attribute}()")
+    return _from_value(value, f"{attribute}()")
+
+
+def _is_module(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _from_value(value: Any, what: str) -> Source:
+    if isinstance(value, Source):
+        return value
+    if _is_module(value):
+        return Source(value)
+    if type(value).__name__ == "ExportedProgram":
+        return _captured_source(value)
+    if isinstance(value, tuple) and len(value) == 2 and _is_module(value[0]):
+        module, example = value
+        if isinstance(example, Mapping):
+            return Source(module, example=dict(example))
+        return Source(module, example=tuple(example) if isinstance(example, (tuple, list)) else (example,))
+    raise SourceError(
+        f"{what} gives {_kind(value)}, not a model",
+        "return an nn.Module, (module, example_inputs), or a modelexport.Source",
+    )
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}" if value is not None else "None"
+
+
+# --------------------------------------------------------------------------------------- captured, artifacts
+
+
+def _load_program(path: Path, allow_pickle: bool = False) -> Source:
+    if not path.is_file():
+        raise SourceError(f"no file {path}", "give the path of a torch.export program")
+    _need_torch()
+    import torch
+
+    if not allow_pickle:
+        pickles.check_program(path)
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise SourceError(
+            f"{path} is no torch.export program, or a damaged one: {first_line(error)}",
+            "save it with torch.export.save, or give the model's code",
+        ) from error
+    return _captured_source(program)
+
+
+def _captured_source(program: Any) -> Source:
+    return Source(program, format=CAPTURED, inputs=reference.program_specs(program))
+
+
+def _from_artifact(path: Path) -> Source:
+    """An artifact as a source: its own golden data stands for the model it was made from."""
+    artifact = manifest.read(path)
+    program = _load_program(artifact.entry_path).module if artifact.format == CAPTURED else None
+    return Source(
+        program,
+        inputs=artifact.inputs,
+        outputs=tuple(spec.name for spec in artifact.outputs),
+        processing=artifact.processing,
+        files={entry.path: path / entry.path for entry in artifact.files if entry.path.startswith("processing/")},
+        format=artifact.format,
+        path=path,
+        ref=str(path),
+        name=path.name.removesuffix(f".{artifact.format}"),
+        golden=artifact.golden,
+        lineage=artifact.lineage,
+    )
+
+
+def _need_torch() -> None:
+    if not importable("torch"):
+        raise SourceError("loading a PyTorch model needs torch", known.MODULES["torch"])

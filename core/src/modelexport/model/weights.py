@@ -1,0 +1,144 @@
+"""`--weights`: lay a state dict over a module, without ever unpickling unless told to.
+
+Reads safetensors, a sharded index (`*.index.json`, safetensors or torch), and what
+`torch.load(weights_only=True)` reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import errors
+from ..errors import SourceError, UnsafeFileError
+from ..plugins import known
+from ..plugins.installed import importable
+
+#: keys under which training frameworks keep the state dict inside a checkpoint
+_NESTED = ("state_dict", "model_state_dict", "model")
+
+
+def load_into(module: Any, path: Path, allow_pickle: bool = False) -> None:
+    """Load the weights at `path` into `module`, strictly: every name and shape must fit.
+
+    Raises SourceError naming what does not fit, UnsafeFileError for a file that needs unpickling.
+    """
+    state = read(path, allow_pickle)
+    wanted = module.state_dict()
+    held = {wanted[name].data_ptr() for name in state if name in wanted}  # a tied weight is saved once
+    missing = [name for name, tensor in wanted.items() if name not in state and tensor.data_ptr() not in held]
+    unexpected = [name for name in state if name not in wanted]
+    if missing or unexpected:
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{'…' if len(names) > 3 else ''})"
+            for what, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise SourceError(f"{path} does not fit the model: {', '.join(parts)}", _prefix_hint(missing, unexpected))
+    for name, tensor in state.items():
+        if tuple(tensor.shape) != tuple(wanted[name].shape):
+            raise SourceError(
+                f"{path} does not fit the model: {name} has shape {list(tensor.shape)}, "
+                f"the model {list(wanted[name].shape)}",
+                "build the model with the configuration it was trained with",
+            )
+    module.load_state_dict(state, strict=False)
+
+
+def _prefix_hint(missing: list[str], unexpected: list[str]) -> str:
+    for name in unexpected:
+        prefix, _, rest = name.partition(".")
+        if rest in missing:
+            return f"every name begins with '{prefix}.': save the inner module's state dict (model.{prefix})"
+    return "build the model with the configuration it was trained with"
+
+
+def read(path: Path, allow_pickle: bool = False) -> dict[str, Any]:
+    """The tensors of a checkpoint by name."""
+    path = locate(path)
+    if path.name.endswith(".index.json"):
+        return _read_shards(path, allow_pickle)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_torch(path, allow_pickle)
+
+
+def locate(path: Path) -> Path:
+    """The file that is meant by `path`, which may be a folder. Raises SourceError where there is none."""
+    if path.is_dir():
+        path = _index_in(path)
+    if not path.is_file():
+        raise SourceError(f"no weights at {path}", "give a .safetensors file, an index of shards, or a state dict")
+    return path
+
+
+def _index_in(folder: Path) -> Path:
+    for pattern in ("*.safetensors.index.json", "*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth"):
+        if found := sorted(folder.glob(pattern)):
+            return found[0]
+    raise SourceError(f"no weights in the folder {folder}", "give the file itself")
+
+
+def _read_shards(index: Path, allow_pickle: bool) -> dict[str, Any]:
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise SourceError(f"{index} is no index of weights: {error}", "it needs a 'weight_map'") from error
+    state: dict[str, Any] = {}
+    for shard in shards:
+        if Path(shard).name != shard:
+            raise SourceError(f"{index} names the shard {shard!r} outside its folder", "don't use this file")
+        state |= read(index.with_name(shard), allow_pickle)
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    if not importable("safetensors"):
+        raise SourceError(f"reading {path} needs safetensors", known.MODULES["safetensors"])
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except Exception as error:
+        raise SourceError(f"{path} is damaged: {errors.first_line(error)}", "get the file again") from error
+
+
+def _read_torch(path: Path, allow_pickle: bool) -> dict[str, Any]:
+    import pickle
+
+    import torch
+
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
+    except pickle.UnpicklingError as error:
+        if not _pickled(path):
+            raise SourceError(f"{path} is damaged: {errors.first_line(error)}", "get the file again") from error
+        raise UnsafeFileError(
+            f"{path} can only be read by unpickling it, which runs whatever code it holds",
+            "save its state dict as safetensors; if you trust its author, add --allow-pickle",
+        ) from error
+    except Exception as error:
+        raise SourceError(f"{path} is damaged: {errors.first_line(error)}", "get the file again") from error
+    return _state_in(value, path)
+
+
+def _pickled(path: Path) -> bool:
+    """Whether the file is a pickle, or an archive around one, as torch.save writes them."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def _state_in(value: Any, path: Path) -> dict[str, Any]:
+    import torch
+
+    if isinstance(value, torch.nn.Module):
+        return dict(value.state_dict())
+    if isinstance(value, Mapping):
+        for key in _NESTED:
+            if isinstance(value.get(key), Mapping):
+                return _state_in(value[key], path)
+        if value and all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
+            return dict(value)
+    raise SourceError(f"{path} holds no state dict", "save it with torch.save(model.state_dict(), …)")

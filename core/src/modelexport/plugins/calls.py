@@ -1,0 +1,124 @@
+"""Call a target's hooks: with options made from `key=value`, and every foreign error translated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any, NamedTuple
+
+from ..contract.artifacts import Artifact
+from ..contract.options import build_options, key_of, option_keys, suggest
+from ..contract.sessions import Session
+from ..errors import (
+    ConversionError,
+    MxError,
+    OptionError,
+    OutputError,
+    RuntimeFailure,
+    __version__,
+    first_line,
+    is_disk_error,
+)
+from . import manager
+from .manager import Plugin
+
+
+def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
+    """Call the hook `mx_VERB`; whatever the plugin did not translate itself becomes an MxError here."""
+    try:
+        return getattr(plugin.hook, f"mx_{verb}")(**arguments)
+    except MxError:
+        raise
+    except Exception as error:
+        if is_disk_error(error):
+            raise OutputError(
+                f"can't write the {plugin.target.name} artifact: {_disk_cause(error)}",
+                "free some space, or choose another disk with -o",
+            ) from error
+        kind = RuntimeFailure if verb in ("run", "benchmark") else ConversionError
+        raise kind(
+            f"{plugin.entry.distribution} failed to {verb}: {type(error).__name__}: {first_line(error)}",
+            "add --debug for the whole trace",
+        ) from error
+
+
+def _disk_cause(error: BaseException | None) -> str:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return str(error)
+
+
+def open_session(artifact: Artifact, values: Mapping[str, Any]) -> Session:
+    """Load an artifact with the run options in `values`. Raises CannotRunHere, RuntimeFailure, OptionError."""
+    plugin = manager.require(artifact.format, "run")
+    session = call(plugin, "run", artifact=artifact, options=options_for(artifact.format, "run", values))
+    if not isinstance(session, Session):
+        raise RuntimeFailure(
+            f"target {artifact.format!r} returned no session", "report it to the plugin's authors"
+        )
+    return session
+
+
+# --------------------------------------------------------------------------------------- options
+
+
+class VerbCall(NamedTuple):
+    """A verb of a target that will be called. `given` holds for its options where the user says nothing else;
+    `asked`: the user named the target, which is not merely on the way to one."""
+
+    target: str
+    verb: str
+    given: Mapping[str, Any] = {}
+    asked: bool = True
+
+    @property
+    def kind(self) -> type:
+        """The dataclass of its options."""
+        return manager.target(self.target).target.verb(self.verb).options
+
+
+def options_for(target: str, verb: str, values: Mapping[str, Any]) -> Any:
+    """The options object of one verb from `key=value` or `target.key=value`.
+
+    Raises OptionError for a key that it lacks or a value of the wrong type, TargetError for an unknown target.
+    """
+    return options_of([VerbCall(target, verb)], values)[0]
+
+
+def options_of(calls: Sequence[VerbCall], values: Mapping[str, Any]) -> list[Any]:
+    """The options object of each call, in their order.
+
+    `key=value` is for every verb of a target the user asked for that has the key or, where none of these has it,
+    of the targets on the way; `target.key=value` for the verbs of that target. Raises OptionError for a key that
+    no verb has.
+    """
+    mine = [dict(call.given) for call in calls]
+    for key, value in values.items():
+        prefix, dot, rest = key.partition(".")
+        named = dot and any(call.target == prefix for call in calls)
+        own = rest if named else key
+        heard = [i for i, call in enumerate(calls) if not named or call.target == prefix]
+        takers = [i for i in heard if key_of(own) in option_keys(calls[i].kind)]
+        if not takers:
+            target = calls[heard[0]].target
+            known = {each for i in heard if calls[i].target == target for each in option_keys(calls[i].kind)}
+            raise OptionError(f"target {target!r} has no option {own!r}", suggest(own, sorted(known)))
+        asked = [i for i in takers if calls[i].asked]
+        for i in takers if named else asked or takers:
+            mine[i][own] = value
+    pairs = zip(calls, mine, strict=True)
+    return [build_options(call.kind, given, f"target {call.target!r}") for call, given in pairs]
+
+
+# --------------------------------------------------------------------------------------- records
+
+
+def in_force(options: Any) -> dict[str, Any]:
+    """Every option of an options object by its key, as it is read back from a manifest: a tuple as a list."""
+    values = asdict(options) if is_dataclass(options) and not isinstance(options, type) else {}
+    return {key_of(key): list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def own_tools(plugin: Plugin) -> dict[str, str]:
+    """The versions that every step depends on: core's, and the plugin's."""
+    return {"modelexport": __version__, plugin.entry.distribution: plugin.entry.version}

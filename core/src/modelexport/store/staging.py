@@ -1,0 +1,169 @@
+"""Write an artifact so that a killed run leaves nothing that looks finished.
+
+Work happens in a hidden sibling of the final directory; the manifest is written last; then one rename
+puts it in place. An artifact that is already there is exchanged with the new one in a single system call
+where the kernel has one (Linux `renameat2`); elsewhere it is moved aside first, and the next run moves it
+back if it finds that the new one never arrived.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import MxError, OutputError
+from . import manifest
+
+
+@contextmanager
+def output_errors(place: Path) -> Iterator[None]:
+    """Turn an OSError about the output place into an OutputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space, or choose another disk with -o"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "choose a folder that you may write to with -o"
+        else:
+            hint = "choose another folder with -o"
+        raise OutputError(f"can't write {place}: {error.strerror or error}", hint) from error
+
+
+def check_place(final: Path) -> None:
+    """Raise OutputError now, not after minutes of work, if an artifact can't be written at `final`."""
+    for place in (final, failed_place(final)):
+        _refuse_stranger(place)
+    check_folder(final.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError if nothing can be written into `folder`, or it can't be made. Nothing is made yet."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    with output_errors(folder), tempfile.TemporaryFile(dir=there):
+        pass
+
+
+def failed_place(final: Path) -> Path:
+    """Where an artifact goes that does not pass the gate."""
+    return final.with_name(f"{final.name}.failed")
+
+
+def _refuse_stranger(place: Path) -> None:
+    """What is not an artifact is the user's, and is never replaced."""
+    if place.exists() and not (place / manifest.NAME).is_file() and (not place.is_dir() or any(place.iterdir())):
+        raise OutputError(
+            f"{place} is there and is not an artifact", "choose another folder with -o, or another --name"
+        )
+
+
+@contextmanager
+def staged(final: Path) -> Iterator[Path]:
+    """A directory to build in; the caller ends with `publish`. Whatever is left of it is removed."""
+    draft = workshop(final)
+    try:
+        yield draft
+    except OSError as error:
+        if isinstance(error, MxError):
+            raise
+        with output_errors(final):
+            raise
+    finally:
+        discard(draft)
+
+
+def workshop(final: Path) -> Path:
+    """A hidden folder beside `final`; the caller removes it with `discard`, or the next run does."""
+    _clear_leftovers(final)
+    with output_errors(final.parent):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}.", suffix=".tmp", dir=final.parent))
+        folder.chmod(0o777 & ~_umask())
+    return folder
+
+
+def publish(draft: Path, final: Path) -> None:
+    """Move the finished `draft` to `final`, in place of an artifact that may be there."""
+    _refuse_stranger(final)
+    with output_errors(final):
+        try:
+            draft.rename(final)
+            return
+        except OSError:
+            if not final.is_dir():
+                raise
+        if _exchange(draft, final):
+            return  # `draft` is the old artifact now, and `staged` removes it
+        aside = draft.with_suffix(".old")
+        final.rename(aside)
+        draft.rename(final)
+        # Back to the draft's name before `staged` removes it: half of an old artifact must not be brought back.
+        aside.rename(draft)
+
+
+def discard(path: Path) -> None:
+    """Remove a folder, or the link to one that took its place."""
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _clear_leftovers(final: Path) -> None:
+    """Remove what killed runs left beside `final`, and bring back an artifact one of them had moved aside."""
+    if not final.parent.is_dir():
+        return
+    for path in final.parent.glob(f".{glob.escape(final.name)}.*"):
+        owner = path.name[len(final.name) + 2 :].split(".")[0]
+        if path.suffix not in (".tmp", ".old") or not owner.isdigit() or _alive(int(owner)):
+            continue
+        if path.suffix == ".old" and not final.exists() and (path / manifest.NAME).is_file():
+            path.rename(final)
+        else:
+            # Half of an old artifact must not be brought back by a later run, if this one is killed meanwhile.
+            discard(path.rename(path.with_suffix(".tmp")) if path.suffix == ".old" else path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically; False where the system can't."""
+    if not sys.platform.startswith("linux"):
+        return False
+    at_cwd, rename_exchange = -100, 2
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return bool(
+        renameat2(
+            at_cwd,
+            ctypes.c_char_p(os.fsencode(one)),
+            at_cwd,
+            ctypes.c_char_p(os.fsencode(other)),
+            rename_exchange,
+        )
+        == 0
+    )

@@ -1,0 +1,316 @@
+"""`mx export` from end to end: check, load, prepare, make every step, and put the results in place together.
+
+Whatever can be wrong with the command is found before the model is loaded. Every step is made in a hidden folder,
+and nothing that is in place is replaced before the whole command has succeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..contract import progress
+from ..contract.artifacts import Artifact
+from ..contract.sources import CAPTURED, MODULE, LoadOptions
+from ..contract.target import Target
+from ..data.samples import Samples
+from ..errors import MxError, OptionError, SourceError, TargetError
+from ..model import narrow, resolve, weights
+from ..plugins import calls, manager
+from ..store import manifest, staging
+from ..store.arrays import load_npz
+from ..usercode import import_user_module
+from . import plan, reuse, snippets, transform
+from .convert import Conversion
+from .prepare import Prepared, prepare_each
+from .requests import Judgement, Verification
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `mx export` is asked for. `register` names modules to import first, `values` are options by `key` or
+    `target.key`, `dims` the texts of `--dim`, `languages` those of snippets."""
+
+    source: Any
+    targets: Sequence[str]
+    out: Path
+    load: LoadOptions = LoadOptions()
+    judgement: Judgement = Judgement()
+    verification: Verification = Verification()
+    register: Sequence[str] = ()
+    name: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    dims: Sequence[str] = ()
+    languages: Sequence[str] = ()
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A planned step with its plugin and options."""
+
+    planned: plan.PlannedStep
+    plugin: manager.Plugin
+    options: Any
+
+    @property
+    def key(self) -> str:
+        """What tells it from other steps on what is made before it."""
+        return f"{self.planned.target} {self.planned.verb} {calls.in_force(self.options)}"
+
+
+@dataclass(frozen=True)
+class _Way:
+    """The steps to one target, and where the artifact of each goes. Those `on_the_way` to another target's do not
+    stay."""
+
+    target: str
+    steps: tuple[_Step, ...]
+    places: tuple[Path, ...] = ()
+
+    def on_the_way(self, index: int) -> bool:
+        return self.steps[index].planned.target != self.target
+
+
+def export(request: Request) -> tuple[Artifact, ...]:
+    """Every target's artifact, in the order in which they were asked for.
+
+    Raises a subclass of MxError. Every target gets its turn, whatever happens to the others; then the first error
+    is raised, and what was finished is put in place only where that replaces nothing.
+    """
+    held = _check(request)
+    progress.stage("load the model")
+    loaded = resolve.resolve(request.source, request.load)
+    if loaded.golden is not None and loaded.format in request.targets:
+        raise SourceError(f"{loaded.ref} is a {loaded.format} artifact already", "give another --target")
+    ways = [_placed(request, way, loaded.name) for way in _ways(request, loaded.format, loaded.golden is not None)]
+    progress.stage("compute the reference")
+    jobs = prepare_each(loaded, held, request.verification)
+    with _Workshop(request, jobs) as workshop:
+        for way in sorted(ways, key=lambda way: len(way.steps)):  # what others are made from comes first
+            workshop.make(way)
+        return workshop.deliver(ways)
+
+
+# --------------------------------------------------------------------------------------- before the model
+
+
+def _check(request: Request) -> dict[str, dict[str, Any]]:
+    """Find what is wrong without the model. Returns what each target holds of the dims."""
+    for module in request.register:
+        import_user_module(module)
+    held = narrow.parse(request.dims, request.targets)
+    snippets.check(request.targets, request.languages)
+    for name in request.targets:
+        manager.require(name, "export")
+    start = resolve.likely_format(request.source)
+    try:
+        ways = _ways(request, start or MODULE, start not in (None, MODULE, CAPTURED), certain=start is not None)
+    except TargetError:
+        if start is not None:
+            raise
+        ways = []  # what the source turns out to be may lead there on another way
+    if request.load.weights is not None:
+        weights.locate(request.load.weights)
+    if request.verification.sample is not None:
+        load_npz(request.verification.sample)
+    for way in ways:
+        _placed(request, way, "model" if request.name is None else request.name, named=request.name is not None)
+    return held
+
+
+def _ways(request: Request, start: str, adopted: bool, certain: bool = True) -> list[_Way]:
+    """The steps to each target from a source in the format `start`, with their options.
+
+    Where it is not `certain` that the source has that format, whether the steps on the way can be done here is
+    left open. Raises TargetError, and OptionError for a precision, an option, data or a goal that no step has a
+    use for.
+    """
+
+    def describe(name: str) -> Target:
+        return manager.target(name).target
+
+    routes = [plan.route(target, request.precision, start, describe, adopted) for target in request.targets]
+    _check_judgement(request, routes)
+    wanted = [(route, step) for route in routes for step in route.steps]
+    for route, step in wanted:
+        if certain or step.target == route.target:
+            manager.require(step.target, step.verb)
+    verbs = [calls.VerbCall(s.target, s.verb, s.options, s.target in request.targets) for _, s in wanted]
+    options = iter(calls.options_of(verbs, request.values))
+    return [
+        _Way(route.target, tuple(_Step(s, manager.target(s.target), next(options)) for s in route.steps))
+        for route in routes
+    ]
+
+
+def _check_judgement(request: Request, routes: Sequence[plan.Route]) -> None:
+    if request.judgement.idle:
+        return
+    if request.precision is None:
+        raise OptionError("calibration data and goals go with --precision", "add --precision, or use mx quantize")
+    idle = next((route.target for route in routes if not route.quantizes), None)
+    if idle is not None:
+        raise OptionError(
+            f"target {idle!r} does not quantize for {request.precision}: calibration data and goals do not apply",
+            "leave them out",
+        )
+
+
+def _placed(request: Request, way: _Way, name: str, named: bool = True) -> _Way:
+    """The way with its places, each of which can be written. Raises OutputError.
+
+    Without a name yet, only the folder is looked at.
+    """
+    files = plan.names(way.target, [step.planned for step in way.steps], request.name or name, request.precision)
+    places = tuple(request.out / file for file in files)
+    for index, place in enumerate(places):
+        if named and not way.on_the_way(index):
+            staging.check_place(place)
+    if not named:
+        staging.check_folder(request.out)
+    return replace(way, places=places)
+
+
+# --------------------------------------------------------------------------------------- the work
+
+
+@dataclass
+class _Workshop:
+    """Makes the steps of every way in a hidden folder, each once, and puts the results in place at the end."""
+
+    request: Request
+    jobs: Mapping[str, Prepared]
+    folders: list[Path] = field(default_factory=list)
+    made: dict[tuple[int, tuple[str, ...]], Artifact] = field(default_factory=dict)
+    failures: dict[str, MxError] = field(default_factory=dict)
+    data: dict[Path, Samples | None] = field(default_factory=dict)
+
+    def __enter__(self) -> _Workshop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folder in self.folders:
+            staging.discard(folder)
+
+    def make(self, way: _Way) -> None:
+        """Make every step of the way that stays. What goes wrong is kept until every target had its turn."""
+        try:
+            for index in range(len(way.steps)):
+                if not way.on_the_way(index):
+                    self._step(way, index)
+        except MxError as error:
+            self.failures[way.target] = error
+
+    def _step(self, way: _Way, index: int) -> Artifact:
+        """The artifact of one step: made before, in place already, or made now."""
+        key = (id(self.jobs[way.target]), tuple(step.key for step in way.steps[: index + 1]))
+        if key not in self.made:
+            self.made[key] = self._finished(way, index) or self._new(way, index)
+        return self.made[key]
+
+    def _before(self, way: _Way, index: int) -> Artifact | None:
+        """What the step is made from, where that is an artifact that is there already."""
+        if index == 0:
+            return None
+        return self.made.get((id(self.jobs[way.target]), tuple(step.key for step in way.steps[:index])))
+
+    def _finished(self, way: _Way, index: int) -> Artifact | None:
+        """What is in place, if it is what the step would make. One export by itself is always made anew."""
+        if self.request.precision is None or way.on_the_way(index):
+            return None
+        steps = [
+            reuse.WantedStep(step.planned.verb, step.plugin, step.options, self._before(way, i))
+            for i, step in enumerate(way.steps[: index + 1])
+        ]
+        verification = self._verification(way, index)
+        wanted = reuse.Wanted(
+            self.jobs[way.target], steps, self.request.judgement, verification.tolerance, self.request.languages
+        )
+        found = wanted.find(way.places[index])
+        if found is not None:
+            progress.reused(found.path)
+        return found
+
+    def _new(self, way: _Way, index: int) -> Artifact:
+        step, place, job = way.steps[index], way.places[index], self.jobs[way.target]
+        given = self._step(way, index - 1) if index else None
+        draft, verification = self._folder(way) / place.name, self._verification(way, index)
+        failed = staging.failed_place(place)
+        if way.on_the_way(index):
+            failed = staging.failed_place(way.places[-1].with_name(f"{way.places[-1].name}.{step.planned.target}"))
+        if step.planned.verb == "export":
+            languages = () if way.on_the_way(index) else self.request.languages
+            return Conversion(job, step.plugin, step.options, given, languages, failed).make(draft, verification)
+        source = given if given is not None else self._adopted(job)
+        data = self._opened(source) if step.planned.verb == "quantize" else None
+        judgement = self.request.judgement if step.planned.verb == "quantize" else None
+        origin = reuse.origin(source, judgement, data, place=self._place_of(way, index - 1, source))
+        work = transform.Transformation(step.planned.verb, source, step.plugin, step.options, origin)
+        return work.make(draft, self.request.judgement, data, verification, failed)
+
+    def _adopted(self, job: Prepared) -> Artifact:
+        """The source itself, which is an artifact."""
+        assert job.source.path is not None
+        return manifest.read(job.source.path)
+
+    def _place_of(self, way: _Way, index: int, source: Artifact) -> Path:
+        """Where what a step is made from will be; what is on the way is named by where it came from."""
+        return source.path if index < 0 else way.places[index]
+
+    def _opened(self, artifact: Artifact) -> Samples | None:
+        """The calibration data, opened for the artifact, and once for all that quantize it."""
+        if artifact.path not in self.data:
+            if self.request.judgement.data is not None:
+                progress.stage("read the calibration data")
+            self.data[artifact.path] = self.request.judgement.open(artifact)
+        return self.data[artifact.path]
+
+    def _verification(self, way: _Way, index: int) -> Verification:
+        """The user's tolerance is for the result, and what it is compiled from.
+
+        steps before keep their budgets.
+        """
+        changing = [i for i, step in enumerate(way.steps) if step.planned.verb != "export"]
+        if index >= max(changing, default=0):
+            return self.request.verification
+        return replace(self.request.verification, tolerance={})
+
+    def _folder(self, way: _Way) -> Path:
+        folder = staging.workshop(way.places[-1])
+        self.folders.append(folder)
+        return folder
+
+    # ----------------------------------------------------------------------------------- the end
+
+    def deliver(self, ways: Sequence[_Way]) -> tuple[Artifact, ...]:
+        """Put the results in place, together, and return each target's last. Raises the first failure."""
+        results = [self._put(way) for way in ways if not self.failures or self._replaces_nothing(way)]
+        if self.failures:
+            first, *others = (self.failures[way.target] for way in ways if way.target in self.failures)
+            if others:
+                first.message += "; also " + "; ".join(error.message for error in others)
+            raise first
+        return tuple(result for result in results if result is not None)
+
+    def _finished_steps(self, way: _Way) -> list[tuple[Path, Artifact]]:
+        """The place and the artifact of each step that stays, as far as they were made."""
+        found = []
+        for index, place in enumerate(way.places):
+            made = self._before(way, index + 1)
+            if made is not None and not way.on_the_way(index):
+                found.append((place, made))
+        return found
+
+    def _replaces_nothing(self, way: _Way) -> bool:
+        return all(place == made.path or not place.exists() for place, made in self._finished_steps(way))
+
+    def _put(self, way: _Way) -> Artifact | None:
+        last = None
+        for place, made in self._finished_steps(way):
+            if made.path != place:
+                staging.publish(made.path, place)
+            last = replace(made, path=place)
+        return last
