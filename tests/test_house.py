@@ -149,7 +149,7 @@ def test_help_imports_no_plugin():
 
 
 def test_asking_every_plugin_what_it_is_imports_no_backend():
-    code = "from modelexport.plugins import doctor\nassert doctor.targets()\ndoctor.examine()"
+    code = "from modelexport.plugins import doctor\nassert doctor.targets()\ndoctor.examine(())"
     assert not loaded_after(code) & set(HEAVY)
 
 

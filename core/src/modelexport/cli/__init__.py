@@ -1,4 +1,4 @@
-"""The `mx` command: one file per subcommand here, and no logic in any of them.
+"""The `mx` command: one file per subcommand here, and no logic in any of them; other distributions bring more.
 
 A subcommand's file is imported only when it is the one asked for, so `mx --help` costs what click costs.
 """
@@ -6,12 +6,14 @@ A subcommand's file is imported only when it is the one asked for, so `mx --help
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from ..errors import MxError, UsageError, __version__
+from ..errors import MxError, TargetError, UsageError, __version__
+from ..plugins import commands
 
 #: subcommand → its line in `mx --help`; its code is in the file of that name
 COMMANDS = {
@@ -33,28 +35,45 @@ class Commands(click.Group):
     """A group whose subcommands are imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *commands.installed(COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(f".{cmd_name}", __name__).command
+            return command
+        if ctx.resilient_parsing:  # completion: what is broken completes nothing
+            with suppress(TargetError):
+                return commands.load(cmd_name, COMMANDS)
             return None
-        command: click.Command = import_module(f".{cmd_name}", __name__).command
-        return command
+        found = commands.load(cmd_name, COMMANDS)
+        return None if found is None else _with_debug(found)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+        known = {*COMMANDS, *commands.lines(COMMANDS)}
+        if args and args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
-            close = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(COMMANDS)}"
+            close = get_close_matches(args[0], known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(self.list_commands(ctx))}"
             raise UsageError(f"there is no command {args[0]!r}", hint)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+        if others := commands.lines(COMMANDS):
+            with formatter.section("Commands of other distributions"):
+                formatter.write_dl(list(others.items()))
+
+
+def _with_debug(command: click.Command) -> click.Command:
+    """The command with `--debug`, which every command of `mx` has and `main` reads."""
+    if all("--debug" not in option.opts for option in command.params):
+        text = "Show the whole trace of an error."
+        command.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, help=text))
+    return command
 
 
 @click.group(

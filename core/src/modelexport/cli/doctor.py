@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from . import shared
+from . import COMMANDS, shared
 from .show import tables
 
 
@@ -18,16 +18,12 @@ def command(ctx: click.Context, as_json: bool) -> None:
     """
     from ..plugins import doctor
 
-    report = doctor.examine()
+    report = doctor.examine(COMMANDS)
     if as_json:
         tables.as_json(report.to_json())
     else:
         tables.columns([["", ""], *([key, value] for key, value in report.environment.items())])
-        for title, rows in (
-            ("targets", report.targets),
-            ("sources", report.sources),
-            ("extensions", report.extensions),
-        ):
+        for title, rows in report.kinds.items():
             if rows:
                 click.echo(f"\n{title}")
                 tables.columns([["  " + row.name, row.status, row.version, row.note] for row in rows])

@@ -6,11 +6,11 @@ Plugins are imported to ask them, which is cheap by contract; no backend is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import TargetError, __version__
-from . import known, manager
+from . import commands, known, manager
 from .installed import versions
 
 
@@ -34,15 +34,24 @@ class Examination(NamedTuple):
     targets: tuple[Row, ...]
     sources: tuple[Row, ...]
     extensions: tuple[Row, ...]
+    commands: tuple[Row, ...]
+
+    @property
+    def kinds(self) -> Mapping[str, tuple[Row, ...]]:
+        """The rows by the kind of plugin that they are about."""
+        return {
+            "targets": self.targets,
+            "sources": self.sources,
+            "extensions": self.extensions,
+            "commands": self.commands,
+        }
 
     @property
     def broken(self) -> bool:
-        return any(row.status == "broken" for row in (*self.targets, *self.sources, *self.extensions))
+        return any(row.status == "broken" for rows in self.kinds.values() for row in rows)
 
     def to_json(self) -> dict[str, Any]:
-        rows = {
-            name: [row.to_json() for row in getattr(self, name)] for name in ("targets", "sources", "extensions")
-        }
+        rows = {kind: [row.to_json() for row in rows] for kind, rows in self.kinds.items()}
         return {"environment": dict(self.environment), **rows}
 
 
@@ -91,8 +100,8 @@ def _absent(wanted: Mapping[str, tuple[str, str]], installed: Mapping[str, Any])
     ]
 
 
-def examine() -> Examination:
-    """The whole report of `mx doctor`."""
+def examine(own: Collection[str]) -> Examination:
+    """The whole report of `mx doctor`; `own` are the names of `mx`'s own commands."""
     import platform
 
     packages = ("torch", "numpy", "pluggy", "click")
@@ -106,14 +115,26 @@ def examine() -> Examination:
     return Examination(
         environment,
         targets(),
-        (*(_other(entry) for entry in sources.values()), *_absent(known.SOURCES, sources)),
-        tuple(_other(entry) for entry in manager.find(manager.EXTENSIONS).values()),
+        (*(_other(entry, manager.check_entry) for entry in sources.values()), *_absent(known.SOURCES, sources)),
+        tuple(_other(entry, manager.check_entry) for entry in manager.find(manager.EXTENSIONS).values()),
+        _commands(own),
     )
 
 
-def _other(entry: manager.Entry) -> Row:
+def _commands(own: Collection[str]) -> tuple[Row, ...]:
+    entries = manager.find(manager.COMMANDS)
+    rows = [
+        Row(name, "broken", "", f"mx has a command {name!r} of its own", entry.distribution, entry.version)
+        if name in own
+        else _other(entry, commands.check)
+        for name, entry in entries.items()
+    ]
+    return (*rows, *_absent(known.COMMANDS, entries))
+
+
+def _other(entry: manager.Entry, check: Callable[[manager.Entry], object]) -> Row:
     try:
-        manager.check_entry(entry)
+        check(entry)
     except TargetError as error:
         return _broken(entry.name, entry, error)
     return Row(entry.name, "ready", "", "", entry.distribution, entry.version)

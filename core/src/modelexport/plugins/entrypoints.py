@@ -121,6 +121,16 @@ def _lines(info: str, name: str) -> list[str]:
         return []
 
 
+def summary(point: EntryPoint) -> str:
+    """What the point's distribution says of itself in one line; empty where it says nothing."""
+    for line in _lines(point.info, "METADATA") if point.info else []:
+        if not line:
+            break  # the headers end here
+        if line.startswith("Summary:"):
+            return line.removeprefix("Summary:").strip()
+    return ""
+
+
 def too_new(point: EntryPoint, version: str) -> str | None:
     """What the point's distribution requires of a core newer than `version`, or None."""
     for line in _lines(point.info, "METADATA") if point.info else []:

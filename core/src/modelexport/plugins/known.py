@@ -1,4 +1,4 @@
-"""Targets and sources that are known but may not be installed: the only file in core that names them."""
+"""Targets, sources and commands that are known but may not be installed: the only file in core that names them."""
 
 from __future__ import annotations
 
@@ -49,6 +49,9 @@ SOURCES: dict[str, tuple[str, str]] = {
         "pip install 'modelexport-tflite[tensorflow]'",
     ),
 }
+
+#: command of `mx` in a distribution of its own → (what it does, command that installs it)
+COMMANDS: dict[str, tuple[str, str]] = {}
 
 #: modules that core itself imports for a verb → command that installs them
 MODULES: dict[str, str] = {

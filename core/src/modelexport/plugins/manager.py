@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: set this environment variable to see every hook call with its time
 TRACE = "MX_TRACE"
 
-TARGETS, SOURCES, EXTENSIONS = "mx.targets", "mx.sources", "mx.extensions"
+TARGETS, SOURCES, EXTENSIONS, COMMANDS = "mx.targets", "mx.sources", "mx.extensions", "mx.commands"
 
 #: the verbs of the command line, each with the hook that implements it
 VERBS = MappingProxyType({verb: f"mx_{verb}" for verb in ("export", "optimize", "quantize", "run", "benchmark")})
@@ -71,7 +71,7 @@ class Plugin(NamedTuple):
         try:
             found = self.hook.mx_machine() or {}
         except Exception as error:
-            raise _broken(self.entry, f"mx_machine raised {type(error).__name__}: {error}") from error
+            raise broken(self.entry, f"mx_machine raised {type(error).__name__}: {error}") from error
         return {verb: reason for verb, reason in found.items() if verb in self.verbs and not self.missing(verb)}
 
 
@@ -97,10 +97,7 @@ def target(name: str) -> Plugin:
     if name not in entries:
         raise _absent(name, entries)
     entry = entries[name]
-    if entry.rivals:
-        raise TargetError(
-            f"target {name!r} is claimed by {' and '.join(entry.rivals)}", "uninstall all but one of them"
-        )
+    refuse_rivals(entry)
     manager = _manager(entry)
     described = _describe(manager, entry)
     verbs = tuple(
@@ -164,17 +161,22 @@ def _trace(manager: pluggy.PluginManager, name: str) -> None:
     manager.add_hookcall_monitoring(before, after)
 
 
-def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
-    """Import and register one plugin. Raises TargetError with distribution, version and cause."""
+def load(entry: Entry) -> Any:
+    """Import what an entry names. Raises TargetError with distribution, version and cause."""
     if wanted := entrypoints.too_new(entry.point, __version__):
         raise TargetError(
             f"plugin {entry.name!r} ({entry}) is broken: it is for modelexport {wanted}, this is {__version__}",
             "pip install -U modelexport",
         )
     try:
-        module = entry.point.load()
+        return entry.point.load()
     except (Exception, SystemExit) as error:
-        raise _broken(entry, f"its import raised {type(error).__name__}: {error}") from error
+        raise broken(entry, f"its import raised {type(error).__name__}: {error}") from error
+
+
+def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
+    """Import and register one plugin. Raises TargetError with distribution, version and cause."""
+    module = load(entry)
     unmarked = [
         name
         for name in dir(module)
@@ -183,24 +185,29 @@ def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
         and not hasattr(getattr(module, name), "mx_impl")
     ]
     if unmarked:
-        raise _broken(entry, f"{unmarked[0]} lacks the @modelexport.hookimpl decorator")
+        raise broken(entry, f"{unmarked[0]} lacks the @modelexport.hookimpl decorator")
     try:
         manager.register(module, name=entry.name)
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
         cause = " ".join(str(error).split())
-        raise _broken(entry, f"{cause}; hooks: {', '.join(_hook_names())}") from error
+        raise broken(entry, f"{cause}; hooks: {', '.join(_hook_names())}") from error
 
 
 def check_entry(entry: Entry) -> None:
     """Import and register one plugin on its own. Raises TargetError when it is broken."""
+    refuse_rivals(entry)
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
+    _register(manager, entry)
+
+
+def refuse_rivals(entry: Entry) -> None:
+    """Raise TargetError where several distributions claim the name."""
     if entry.rivals:
         raise TargetError(
             f"{entry.name!r} is claimed by {' and '.join(entry.rivals)}", "uninstall all but one of them"
         )
-    manager = pluggy.PluginManager(hooks.PROJECT)
-    manager.add_hookspecs(hooks)
-    _register(manager, entry)
 
 
 def _hook_names() -> list[str]:
@@ -211,15 +218,16 @@ def _describe(manager: pluggy.PluginManager, entry: Entry) -> Target:
     try:
         described = manager.hook.mx_target()
     except Exception as error:
-        raise _broken(entry, f"mx_target raised {type(error).__name__}: {error}") from error
+        raise broken(entry, f"mx_target raised {type(error).__name__}: {error}") from error
     if not isinstance(described, Target):
-        raise _broken(entry, "mx_target returns no modelexport.Target")
+        raise broken(entry, "mx_target returns no modelexport.Target")
     if described.name != entry.name:
-        raise _broken(entry, f"mx_target says {described.name!r}, its entry point {entry.name!r}")
+        raise broken(entry, f"mx_target says {described.name!r}, its entry point {entry.name!r}")
     return described
 
 
-def _broken(entry: Entry, cause: str) -> TargetError:
+def broken(entry: Entry, cause: str) -> TargetError:
+    """The error for a plugin that is installed and does not work."""
     named = isinstance(entry.point, FilePoint)
     fix = f"mend {entry.distribution}" if named else f"`pip install -U {entry.distribution}`, or uninstall it"
     return TargetError(f"plugin {entry.name!r} ({entry}) is broken: {cause}", fix)

@@ -1,0 +1,54 @@
+"""Commands of `mx` from other distributions: an entry point in the group `mx.commands` names a `click.Command`.
+
+They are listed by their entry points alone and imported when they are asked for, so a broken one breaks nothing
+but itself. A name that `mx` has a command of its own for stays its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import TargetError
+from . import entrypoints, known, manager
+from .manager import Entry
+
+if TYPE_CHECKING:
+    import click
+
+
+def installed(own: Collection[str]) -> dict[str, Entry]:
+    """The commands of other distributions, by name; those of `mx`'s `own` names left out."""
+    return {name: entry for name, entry in manager.find(manager.COMMANDS).items() if name not in own}
+
+
+def lines(own: Collection[str]) -> Mapping[str, str]:
+    """A line for `mx --help` on every installed command, and on those that are known and could be installed."""
+    found = installed(own)
+    said = {name: entrypoints.summary(entry.point) or f"from {entry}" for name, entry in found.items()}
+    absent = {name: f"{what} Not installed: {install}" for name, (what, install) in known.COMMANDS.items()}
+    return said | {name: line for name, line in absent.items() if name not in said}
+
+
+def load(name: str, own: Collection[str]) -> click.Command | None:
+    """The command called `name`; None where no distribution has one.
+
+    Raises TargetError for a broken one, and for a known one that is not installed.
+    """
+    entry = installed(own).get(name)
+    if entry is not None:
+        return check(entry)
+    if name in known.COMMANDS:
+        raise TargetError(f"command {name!r} is not installed", known.COMMANDS[name][1])
+    return None
+
+
+def check(entry: Entry) -> click.Command:
+    """Import the command of an entry. Raises TargetError where it can't be, or is no command."""
+    import click
+
+    manager.refuse_rivals(entry)
+    command = manager.load(entry)
+    if not isinstance(command, click.Command):
+        raise manager.broken(entry, f"{entry.point.value} is no click command, but a {type(command).__name__}")
+    return command

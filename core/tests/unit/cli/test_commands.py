@@ -1,0 +1,123 @@
+"""Commands of other distributions: listed without an import, run as mx's own are, harmless when broken."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from modelexport.errors import InputError, TargetError
+
+WORKING = """
+import click
+from modelexport.errors import InputError
+
+@click.command()
+@click.option("--name", default="you")
+def command(name):
+    "Greet."
+    if name == "nobody":
+        raise InputError("nobody is here", "give a name")
+    if name == "bug":
+        raise KeyError("bug")
+    click.echo(f"hello {name}")
+"""
+
+
+@pytest.fixture
+def install(tmp_path):
+    """Write a distribution with one command; returns the environment in which `mx` finds it."""
+
+    def write(name, code, value=None, summary="Greets people.", requires=""):
+        module = f"mx_test_{name}"
+        (tmp_path / f"{module}.py").write_text(code)
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Name: {module}\nVersion: 1.0\nSummary: {summary}\n{requires}\n")
+        (info / "entry_points.txt").write_text(f"[mx.commands]\n{name} = {value or f'{module}:command'}\n")
+        return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    return write
+
+
+def mx(environment, *arguments):
+    script = "import sys; from modelexport.cli import main; sys.argv[0] = 'mx'; main()"
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_a_command_is_listed_and_run(install):
+    environment = install("greet", WORKING)
+    listed = mx(environment, "--help").stdout
+    assert "Commands of other distributions:\n  greet  Greets people." in listed
+    assert mx(environment, "greet", "--name", "me").stdout == "hello me\n"
+    helped = mx(environment, "greet", "--help")
+    assert "Usage: mx greet [OPTIONS]" in helped.stdout
+    assert "--debug" in helped.stdout
+
+
+def test_listing_imports_nothing_of_it(install):
+    environment = install("greet", "raise SystemExit('imported')")
+    for arguments in (["--help"], ["targets"], ["export", "--help"]):
+        done = mx(environment, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_its_errors_are_told_as_mxs_own_are(install):
+    environment = install("greet", WORKING)
+    done = mx(environment, "greet", "--name", "nobody")
+    assert done.returncode == InputError.exit_code
+    assert done.stderr == "error: nobody is here\nhint: give a name\n"
+    assert "Traceback" in mx(environment, "greet", "--name", "nobody", "--debug").stderr
+    assert "internal error: KeyError" in mx(environment, "greet", "--name", "bug").stderr
+    assert "Did you mean '--name'?" in mx(environment, "greet", "--nmae").stderr
+    assert "did you mean 'greet'?" in mx(environment, "gret").stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "requires", "said"),
+    [
+        ("import no_such_module", None, "", "No module named 'no_such_module'"),
+        ("raise SystemExit(3)", None, "", "SystemExit: 3"),
+        ("command = print", None, "", "is no click command, but a builtin_function_or_method"),
+        (WORKING, "mx_test_greet:no", "", "has no attribute 'no'"),
+        (WORKING, None, "Requires-Dist: modelexport>=99", "it is for modelexport 99"),
+    ],
+)
+def test_a_broken_one_breaks_nothing_but_itself(install, code, value, requires, said):
+    environment = install("greet", code, value, requires=requires)
+    assert "greet" in mx(environment, "--help").stdout
+    done = mx(environment, "greet")
+    assert done.returncode == TargetError.exit_code
+    assert "plugin 'greet' (mx-test-greet 1.0) is broken" in done.stderr
+    assert said in done.stderr
+    report = mx(environment, "doctor", "--json")
+    assert report.returncode == 1
+    (row,) = json.loads(report.stdout)["commands"]
+    assert (row["name"], row["status"]) == ("greet", "broken")
+    assert (
+        mx({**environment, "_MX_COMPLETE": "bash_complete", "COMP_WORDS": "mx greet ", "COMP_CWORD": "2"}).stderr
+        == ""
+    )
+
+
+def test_mxs_own_commands_stay_its_own(install):
+    environment = install("inspect", "raise SystemExit('imported')")
+    assert "Show ARTIFACT's inputs" in mx(environment, "inspect", "--help").stdout
+    assert "other distributions" not in mx(environment, "--help").stdout
+    report = json.loads(mx(environment, "doctor", "--json").stdout)
+    assert report["commands"][0]["note"].startswith("mx has a command 'inspect' of its own")
+
+
+def test_a_known_command_that_is_not_installed_says_how_to_install_it(monkeypatch):
+    from click.testing import CliRunner
+    from modelexport.cli import cli
+    from modelexport.plugins import known
+
+    monkeypatch.setitem(known.COMMANDS, "serve", ("Serve artifacts.", "pip install modelexport-serve"))
+    assert (
+        "serve  Serve artifacts. Not installed: pip install modelexport-serve"
+        in CliRunner().invoke(cli, ["--help"]).output
+    )
+    with pytest.raises(TargetError, match=r"'serve' is not installed.*pip install modelexport-serve"):
+        cli.main(["serve"], standalone_mode=False)
