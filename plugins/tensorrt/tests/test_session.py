@@ -201,7 +201,7 @@ def gpu(artifact, monkeypatch):
     from cuda.bindings import runtime
 
     if flavours.gpus():
-        pytest.skip("this machine has a GPU: the real thing is tested there")
+        pytest.skip("this machine has a GPU")
     played = SimpleNamespace(cuda=Cuda(runtime))
 
     class Runtime:
