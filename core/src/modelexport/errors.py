@@ -125,6 +125,13 @@ def is_disk_error(error: BaseException | None) -> bool:
     return False
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """The error that `error` was raised from, and that one from, to the first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, for messages that must fit on one."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -76,6 +76,11 @@ def steps(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         told(Event(what, count, total))
 
 
+def count(what: str, done: int, total: int | None = None) -> None:
+    """`done` steps of a stage are finished: for work that is no loop over items."""
+    _TOLD.get()(Event(what, done, total))
+
+
 def reused(place: Path) -> None:
     """A finished artifact stands for the stage that would make it again."""
     _TOLD.get()(Event(f"reused {place} (same model, options and tools)", reused=place))

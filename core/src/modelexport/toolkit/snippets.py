@@ -1,0 +1,106 @@
+"""Source code from an artifact's signature: names and sizes as C++, Java, Kotlin and Swift take them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Template
+
+from ..contract.artifacts import Artifact
+from ..contract.tensors import Dim, TensorSpec
+from .sizes import bounded
+
+#: words that a model may call an input, and one of the languages or the programs something else
+_RESERVED = """
+and args auto bool break byte case catch char class const continue data default delete do double else enum export
+false final float for fun func goto if import in int interface is let long main module new null object operator or
+out outputs package path private public result results return run short show sizes static string struct super
+switch template tensor this throw true try type typeof union using val value var void when while
+"""
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output as source code needs it.
+
+    `name` is the model's, `identifier` the code's; `sizes` are numbers, and names of constants for dynamic dims.
+    """
+
+    name: str
+    identifier: str
+    dtype: str
+    sizes: tuple[int | str, ...]
+
+    @property
+    def count(self) -> str:
+        """An expression for how many elements it has."""
+        return " * ".join(map(str, self.sizes)) or "1"
+
+    @property
+    def shape(self) -> str:
+        return ", ".join(map(str, self.sizes))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{self.shape}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An artifact's inputs, outputs and dynamic dims, each under a name that code can have."""
+
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    dims: tuple[Dim, ...]
+
+    def constants(self, line: str) -> str:
+        """A line of code for each dynamic dim: `line` has places for its `$name`, a `$size`, and its `$range`."""
+        return "".join(
+            Template(line).substitute(name=constant(dim), size=small_size(dim), range=str(dim)) + "\n"
+            for dim in self.dims
+        )
+
+
+def signature(artifact: Artifact, largest: Mapping[str, int] | None = None) -> Signature:
+    """The artifact's signature; `largest` bounds dims that are declared without an end."""
+    specs = [bounded(spec, largest or {}) for spec in artifact.inputs]
+    dims = {dim.name: dim for spec in specs for dim in spec.dims}
+    taken: set[str] = set()
+    inputs = tuple(_value(spec, taken) for spec in specs)
+    return Signature(inputs, tuple(_value(spec, taken) for spec in artifact.outputs), tuple(dims.values()))
+
+
+def _value(spec: TensorSpec, taken: set[str]) -> Value:
+    name = base = identifier(spec.name)
+    number = 2
+    while name in taken:
+        name, number = f"{base}_{number}", number + 1
+    taken.add(name)
+    return Value(spec.name, name, spec.dtype, tuple(constant(s) if isinstance(s, Dim) else s for s in spec.shape))
+
+
+def constant(dim: Dim) -> str:
+    """The name of the constant that holds the size of a dim."""
+    return identifier(dim.name).upper()
+
+
+def small_size(dim: Dim) -> int:
+    """A size of a dim that a program can begin with: 2 or the next that it takes."""
+    return next((size for size in dim.sizes if size >= 2), dim.sizes[0])
+
+
+def identifier(name: str) -> str:
+    """`name` as it can be used in every one of the languages.
+
+    >>> identifier("input.0"), identifier("class"), identifier("2d")
+    ('input_0', 'class_', '_2d')
+    """
+    word = re.sub(r"\W", "_", name, flags=re.ASCII)
+    word = f"_{word}" if not word or word[0].isdigit() else word
+    return f"{word}_" if word.lower() in _RESERVED.split() else word
+
+
+def quoted(text: str) -> str:
+    """A string literal in any of the languages: JSON's escapes, and the dollar, which Kotlin reads otherwise."""
+    return json.dumps(text).replace("$", "\\u0024")
