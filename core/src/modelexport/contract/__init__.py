@@ -48,6 +48,7 @@ __all__ = [
     "build_options",
     "by_kind",
     "cast",
+    "check_file",
     "check_inputs",
     "describe_options",
     "dims_of",
@@ -67,7 +68,16 @@ if TYPE_CHECKING:
     from .compiled import CompiledLayer, by_kind
     from .goal import Goal
     from .hooks import hookimpl
-    from .options import NoOptions, build_options, describe_options, key_of, option, option_keys, suggest
+    from .options import (
+        NoOptions,
+        build_options,
+        check_file,
+        describe_options,
+        key_of,
+        option,
+        option_keys,
+        suggest,
+    )
     from .parity import Budget, Comparison, Parity, Verified
     from .progress import Event, Progress, stage, steps
     from .quantization import QuantizationReport, QuantizedLayer, Score, Trial
@@ -82,7 +92,7 @@ _HOMES = {
     ".compiled": "CompiledLayer by_kind",
     ".goal": "Goal",
     ".hooks": "hookimpl",
-    ".options": "NoOptions build_options describe_options key_of option option_keys suggest",
+    ".options": "NoOptions build_options check_file describe_options key_of option option_keys suggest",
     ".parity": "Budget Comparison Parity Verified",
     ".progress": "Event Progress stage steps",
     ".quantization": "QuantizationReport QuantizedLayer Score Trial",

@@ -25,6 +25,18 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+def check_file(key: str, path: str | None) -> None:
+    """Raise OptionError where the option `key` names a file that isn't there; None names no file.
+
+    For `__post_init__` of an options dataclass: options are made before the model is loaded, so what is wrong with
+    them is said before any work.
+    """
+    from pathlib import Path
+
+    if path is not None and not Path(path).is_file():
+        raise OptionError(f"{key}={path}: there is no such file", "give the path of a file, or leave it out")
+
+
 def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
     """Split `key=value` texts. Raises OptionError for one without `=` or given twice."""
     values: dict[str, str] = {}
