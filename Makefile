@@ -81,7 +81,7 @@ alone:
 	$(PYTHON) -m venv --clear build/alone/$(PLUGIN)
 	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt torch
 	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt pytest -e './core[export]' $(foreach p,$(NEEDED),-e './$(p)[export]') -e './plugins/$(PLUGIN)[export,run]'
-	MX_REQUIRE=$(PLUGIN) OMP_NUM_THREADS=1 build/alone/$(PLUGIN)/bin/python -m pytest -q plugins/$(PLUGIN)/tests/test_contract.py
+	MX_REQUIRE=$(PLUGIN) OMP_NUM_THREADS=1 build/alone/$(PLUGIN)/bin/python -m pytest -q plugins/$(PLUGIN)/tests/contract
 
 # every operator of PyTorch and sixty architectures, exported to ONNX and checked, in five to ten minutes
 coverage: setup

@@ -1,6 +1,8 @@
-"""With MX_REQUIRE=all, a test that skips for what is missing fails: a green run can't come from skipping.
+"""What holds for every test here: which are slow, in which order they run, and that none hides behind a skip.
 
-Files that take minutes come first: of two processes, none is left alone with one of them at the end.
+Slow follows from the folder: what lies in `contract/` or `system/` exports real models, what lies in `unit/` does
+not; `make test-fast` leaves out what is slow. With MX_REQUIRE=all, a test that skips for what is missing fails: a
+green run can't come from skipping.
 """
 
 import os
@@ -8,6 +10,8 @@ import re
 
 import pytest
 from modelexport.testing.contract import AHEAD_OF_TIME, NO_VERB
+
+from docs.pages import pytest_collect_file  # noqa: F401  a hook: pages of the documentation are tests
 
 #: whole reasons that are no lack: a verb that a target does not have, a target that says it need not run here, a
 #: machine that has more than the test is about
@@ -21,11 +25,25 @@ FINE = re.compile(
     )
 )
 
-#: the slowest first
-LONG = ("test_docs.py", "test_coverage.py", "test_devices.py", "test_real_quantize.py", "test_coreml.py")
+#: folders of tests that take long
+SLOW = {"contract", "system", "docs"}
+
+#: files that take minutes run first: of two processes, none is left alone with one of them at the end
+LONG = (
+    "test_coverage.py",
+    "devices.md",
+    "quantize.md",
+    "test_devices.py",
+    "test_real_quantize.py",
+    "test_coreml.py",
+    "test_quantize.py",
+)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if SLOW & set(item.path.relative_to(config.rootpath).parts) or item.path.suffix == ".md":
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
@@ -34,7 +52,8 @@ def _refuse(report):
         return
     reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
     if not FINE.fullmatch(reason):
-        report.outcome, report.longrepr = "failed", f"skipped, though MX_REQUIRE=all: {reason or report.longrepr}"
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though MX_REQUIRE=all: {reason or report.longrepr}"
 
 
 @pytest.hookimpl(wrapper=True)

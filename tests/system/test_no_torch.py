@@ -10,9 +10,7 @@ import modelexport
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

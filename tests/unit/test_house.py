@@ -20,7 +20,7 @@ from modelexport import errors
 from modelexport.contract import hooks
 from modelexport.plugins import known, manager
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core"
 PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())
 DISTRIBUTIONS = [CORE, *PLUGINS]

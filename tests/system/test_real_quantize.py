@@ -13,9 +13,7 @@ import pytest
 from modelexport.data.images import image_inputs
 from modelexport.data.texts import text_inputs
 
-pytestmark = pytest.mark.slow
-
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 MODELS = HERE.parent / "examples" / "models.py"
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
 

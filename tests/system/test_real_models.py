@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
-EXAMPLES = Path(__file__).parents[1] / "examples" / "models.py"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "models.py"
 
 
 def package_folder(name):

@@ -10,8 +10,6 @@ import pytest
 TARGETS = ("coreml", "tflite", "executorch")
 SITE = Path(next(path for path in sys.path if path.endswith("site-packages")))
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory):

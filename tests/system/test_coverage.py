@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
-HERE = Path(__file__).parent / "coverage"
-PAGE = Path(__file__).parents[1] / "docs" / "reference" / "coverage.md"
+HERE = Path(__file__).parents[1] / "coverage"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "coverage.md"
 
 
 @pytest.fixture(scope="module")
