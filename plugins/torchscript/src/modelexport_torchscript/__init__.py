@@ -1,12 +1,15 @@
 """The TorchScript target: trace or script a live module, freeze it, run it in PyTorch.
 
-export.py       live module → model.pt: which of the two ways, and why
-compiling.py    the two ways: torch.jit.trace and torch.jit.script
-probe.py        does what was compiled compute what the module computes, on other inputs?
-optimize.py     freeze and optimize_for_inference, kept where they are measured to be no slower
-session.py      model.pt → Session
-source.py       an existing TorchScript archive as a source
-deprecation.py  PyTorch's warnings about TorchScript, and what it recommends instead
+export.py     live module → model.pt: which of the two ways, and why
+compiling.py  the two ways: torch.jit.trace and torch.jit.script
+probe.py      whether what was compiled computes what the module computes, on other inputs
+optimize.py   freeze and optimize_for_inference, kept where they are measured to be no slower
+session.py    model.pt → Session
+source.py     an existing TorchScript archive as a source
+files.py      the archive: its name, and how one is recognized, written and loaded
+schema.py     what a loaded module says of itself: its forward, its methods, its mode
+operators.py  what TorchScript can't take, said with the user's line
+backend.py    PyTorch's warnings about TorchScript, and what it recommends instead
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = ["ExportOptions", "OptimizeOptions", "RunOptions"]
 
-_INSTALL = "pip install 'modelexport-torchscript[export]'"
+INSTALL = "pip install 'modelexport-torchscript[export]'"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class RunOptions:
     device: Literal["cpu", "cuda"] = option("cpu", "where the model runs")
     threads: int = option(0, "threads within an operator; 0 leaves PyTorch's setting as it is")
 
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise OptionError(f"threads={self.threads} makes no sense", "give 0 or more")
+
 
 @hookimpl
 def mx_target() -> Target:
@@ -63,9 +71,9 @@ def mx_target() -> Target:
         summary="TorchScript, run by PyTorch or from C++ (deprecated there: torch.export replaces it)",
         consumes=("module",),
         verbs={
-            "export": Verb(ExportOptions, needs=("torch",), install=_INSTALL),
-            "optimize": Verb(OptimizeOptions, needs=("torch",), install=_INSTALL),
-            "run": Verb(RunOptions, needs=("torch",), install=_INSTALL),
+            "export": Verb(ExportOptions, needs=("torch",), install=INSTALL),
+            "optimize": Verb(OptimizeOptions, needs=("torch",), install=INSTALL),
+            "run": Verb(RunOptions, needs=("torch",), install=INSTALL),
         },
     )
 
@@ -74,7 +82,7 @@ def mx_target() -> Target:
 def mx_export(source: Source, out: Path, options: ExportOptions) -> Build:
     from . import export
 
-    return export.copy_file(source, out) if source.format == "torchscript" else export.export(source, out, options)
+    return export.export(source, out, options)
 
 
 @hookimpl

@@ -10,45 +10,50 @@ of the same shapes, since TorchScript compiles in its first ones.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Artifact, Build, Session
 from modelexport.errors import MxError, first_line, is_disk_error
-from modelexport.toolkit import (
-    Golden,
-    GoldenCase,
-    cases_to_time,
-    compare_all,
-    latency_ratios,
-    load_golden,
-    to_torch,
-)
+from modelexport.toolkit import GoldenCase, cases_to_time, latency_ratios, load_golden, steps, to_torch, verdict
 
-from . import session
-from .deprecation import quiet
-from .export import FILE
+from . import files, schema, session
+from .backend import silenced
+from .files import FILE
 
 if TYPE_CHECKING:
     from . import OptimizeOptions
 
-METHODS = ("freeze", "optimize_for_inference")
+METHODS = ("freeze", session.AT_LOAD)
+
+#: what is tried for each value of the option `method`
+_ASKED = {"auto": METHODS, "none": ()}
 
 
-@dataclass
-class _Trial:
-    """A rewritten model: what to call, the file to keep, its latencies, and why it is not kept, if it isn't."""
+@dataclass(frozen=True)
+class _Candidate:
+    """A rewritten model: the file to keep, what to call, and why it is not kept, if it isn't.
 
+    `ratios` are its latencies relative to the model as it was, by the case they were measured on.
+    """
+
+    method: str
+    file: Path
     run: Any = None
-    file: Path | None = None
-    ratios: dict[str, float] = field(default_factory=dict)
     refused: str = ""
+    ratios: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def worst(self) -> float:
+    def slowest(self) -> float:
         return max(self.ratios.values(), default=float("inf"))
+
+    @property
+    def good(self) -> bool:
+        """Whether it answers as the model as it was, and nowhere more slowly."""
+        return not self.refused and self.slowest <= 1
 
 
 def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
@@ -56,96 +61,83 @@ def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
 
     The details tell each method's latency relative to the model as it was, at each size measured.
     """
-    asked = {"auto": METHODS, "none": ()}.get(options.method, (options.method,))
-    reference = load_golden(artifact.golden)
-    trials = {method: _rewrite(method, artifact, out / f"{method}.pt") for method in asked}
-    runnable = [trial for trial in trials.values() if not trial.refused]
-    _measure(artifact, runnable, cases_to_time(reference.cases))
-    kept = _choose(trials, artifact, reference)
-    chosen = trials[kept].file if kept is not None else None
-    shutil.copyfile(chosen or artifact.entry_path, out / FILE)
-    for trial in trials.values():
-        if trial.file is not None:
-            trial.file.unlink(missing_ok=True)
-    notes = [_said(method, trial, kept) for method, trial in trials.items()]
+    asked = _ASKED.get(options.method, (options.method,))
+    cases = load_golden(artifact.golden).cases
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        candidates = [_rewritten(name, artifact, Path(folder)) for name in steps(asked, "rewrite the model")]
+        candidates = _timed(candidates, artifact, cases_to_time(cases))
+        candidates = [_judged(each, artifact, cases) for each in candidates]
+        best = min((each for each in candidates if each.good), key=lambda each: each.slowest, default=None)
+        shutil.copyfile(best.file if best is not None else artifact.entry_path, out / FILE)
+    kept = best.method if best is not None else ""
+    notes = [_note(each, kept) for each in candidates] + ([] if kept else ["the model is written unchanged"])
     details = {
         "kept": kept or "nothing: the model is unchanged",
-        "ratios": {method: trial.ratios for method, trial in trials.items()},
+        "ratios": {each.method: each.ratios for each in candidates},
         "at_load": [kept] if kept == session.AT_LOAD else [] if kept else artifact.details.get("at_load", []),
     }
-    if not kept:
-        notes.append("the model is written unchanged")
     return Build(FILE, ("torch",), artifact.precision, details, tuple(notes))
 
 
-def _rewrite(method: str, artifact: Artifact, place: Path) -> _Trial:
-    """The model rewritten, and loaded again from its file."""
+def _rewritten(method: str, artifact: Artifact, folder: Path) -> _Candidate:
+    """The model rewritten by one method, and loaded again from its file."""
     import torch
 
-    given = session.load_file(artifact.entry_path)
+    before, file = files.load(artifact.entry_path), folder / f"{method}.pt"
     try:
-        with quiet():
-            kept = session.methods(given)
-            frozen = torch.jit.freeze(given.eval(), preserved_attrs=kept) if session.thawed(given) else given
-            frozen.save(str(place))
-            loaded = session.load_file(place)
-            return _Trial(session.for_inference(loaded) if method == session.AT_LOAD else loaded, place)
+        with silenced():
+            methods = schema.methods(before)
+            frozen = (
+                before if schema.is_frozen(before) else torch.jit.freeze(before.eval(), preserved_attrs=methods)
+            )
+            frozen.save(str(file))
+            loaded = files.load(file)
+            return _Candidate(method, file, session.for_inference(loaded) if method == session.AT_LOAD else loaded)
     except (MxError, RuntimeError) as error:
         if is_disk_error(error):
             raise
-        return _Trial(file=place, refused=first_line(error))
+        return _Candidate(method, file, refused=first_line(error))
 
 
-def _choose(trials: Mapping[str, _Trial], artifact: Artifact, reference: Golden) -> str | None:
-    """The fastest that is no slower than the model as it was, and answers the golden data as it did."""
-    for method, trial in sorted(trials.items(), key=lambda item: item[1].worst):
-        if trial.refused or trial.worst > 1:
-            continue
-        given, outputs = session.load_file(artifact.entry_path), [spec.name for spec in artifact.outputs]
-        call = session.caller(given, artifact.inputs, outputs, ready=trial.run)
-        try:
-            compared = compare_all(
-                Session(call, artifact.inputs, artifact.outputs), reference.cases, artifact.precision, {}
-            )
-        except MxError as error:
-            trial.refused = error.message
-            continue
-        trial.refused = next((str(each) for each in compared if not each.ok), "")
-        if not trial.refused:
-            return method
-    return None
-
-
-def _measure(artifact: Artifact, trials: Sequence[_Trial], cases: Sequence[GoldenCase]) -> None:
-    """Note each trial's latency at each case, relative to the artifact's own."""
+def _timed(candidates: Sequence[_Candidate], artifact: Artifact, cases: Sequence[GoldenCase]) -> list[_Candidate]:
+    """The candidates with their latencies at each case; those that could not be made stay as they are."""
     import torch
 
-    base = session.load_file(artifact.entry_path)
-    as_it_is = _as_it_is(artifact, base)
-    for case in cases:
+    runnable = [each for each in candidates if not each.refused]
+    base = files.load(artifact.entry_path)
+    models = [session.as_it_runs(base, artifact), *(each.run for each in runnable)]
+    ratios: dict[str, dict[str, float]] = {each.method: {} for each in candidates}
+    for case in steps(cases, "time the model in turns") if runnable else ():
         with torch.inference_mode():
-            first = _call(as_it_is, base, artifact, case)
-            ratios = latency_ratios([first, *(_call(trial.run, base, artifact, case) for trial in trials)])
-        for trial, ratio in zip(trials, ratios, strict=True):
-            trial.ratios[case.name] = round(ratio, 3)
+            measured = latency_ratios([_call(model, base, artifact, case) for model in models])
+        for candidate, ratio in zip(runnable, measured, strict=True):
+            ratios[candidate.method][case.name] = round(ratio, 3)
+    return [replace(each, ratios=ratios[each.method]) for each in candidates]
 
 
-def _as_it_is(artifact: Artifact, module: Any) -> Any:
-    """What a session on the artifact calls."""
-    return session.for_inference(module) if session.AT_LOAD in artifact.details.get("at_load", ()) else module
+def _judged(candidate: _Candidate, artifact: Artifact, cases: Sequence[GoldenCase]) -> _Candidate:
+    """The candidate, refused where it is fast enough and does not answer the golden data as it should."""
+    if not candidate.good:
+        return candidate
+    module, outputs = files.load(artifact.entry_path), [spec.name for spec in artifact.outputs]
+    call = session.caller(module, artifact.inputs, outputs, ready=candidate.run)
+    judged = verdict(Session(call, artifact.inputs, artifact.outputs), cases, artifact.precision)
+    return replace(candidate, refused=str(judged))
 
 
 def _call(run: Any, module: Any, artifact: Artifact, case: GoldenCase) -> Callable[[], Any]:
+    """A call of `run` on the inputs of a case; `module` says whether they go in by name."""
     tensors = {spec.name: to_torch(case.inputs[spec.name]) for spec in artifact.inputs}
-    if session.takes_names(module, list(tensors)):
+    if schema.takes_names(module, list(tensors)):
         return lambda: run(**tensors)
     return lambda: run(*tensors.values())
 
 
-def _said(method: str, trial: _Trial, kept: str | None) -> str:
-    if trial.refused:
-        return f"{method} is not kept: {trial.refused}"
-    shown = ", ".join(f"{ratio:.2f} × at {case!r}" for case, ratio in trial.ratios.items())
-    verdict = "is kept" if method == kept else "is not kept"
-    beaten = f"; {kept} is faster" if kept not in (None, method) and trial.worst <= 1 else ""
-    return f"{method} {verdict}: latency {shown}, relative to the model as it was{beaten}"
+def _note(candidate: _Candidate, kept: str) -> str:
+    """What is said of a candidate; `kept` is the method that was, if any."""
+    if candidate.refused:
+        return f"{candidate.method} is not kept: {candidate.refused}"
+    ratios = ", ".join(f"{ratio:.2f} × at {case!r}" for case, ratio in candidate.ratios.items())
+    outcome = "is kept" if candidate.method == kept else "is not kept"
+    beaten = f"; {kept} is faster" if candidate.method != kept and candidate.good else ""
+    return f"{candidate.method} {outcome}: latency {ratios}, relative to the model as it was{beaten}"

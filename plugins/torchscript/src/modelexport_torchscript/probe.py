@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelexport.contract import Dim, Session, dims_of
-from modelexport.errors import RuntimeFailure
 from modelexport.toolkit import (
     Case,
     DescribedSource,
     Golden,
     ModuleState,
-    compare_all,
+    Verdict,
     compute_golden,
     generate_at,
     generate_cases,
@@ -23,9 +22,11 @@ from modelexport.toolkit import (
     middle_sizes,
     module_reference,
     output_specs,
+    stage,
+    verdict,
 )
 
-from . import session
+from . import files, session
 
 #: seeds of random inputs at the middle sizes; the gate itself takes three
 SEEDS = 6
@@ -39,39 +40,33 @@ SIZES = 3
 
 def reference(described: DescribedSource) -> Golden:
     """The module's own answers. Raises ReferenceError where it gives none."""
-    source, specs = described.source, described.specs
-    call = module_reference(source.module, specs, source.outputs)
+    stage("ask the model for its answers to other inputs")
+    source = described.source
+    call = module_reference(source.module, described.specs, source.outputs)
     return compute_golden(call, _inputs(described), ModuleState(source.module))
 
 
-def difference(path: Path, described: DescribedSource, wanted: Golden) -> str | None:
-    """The worst difference of a saved model to the reference, in words; None where it is within the budget."""
-    outputs = output_specs(wanted, described.specs)
-    call = session.caller(session.load_file(path), described.specs, [spec.name for spec in outputs])
-    try:
-        compared = compare_all(Session(call, described.specs, outputs), wanted.cases, "float32", {})
-    except RuntimeFailure as error:
-        return error.message
-    worst = max(compared, key=lambda each: (not each.ok, each.used))
-    if worst.ok:
-        return None
-    what = f"output {worst.name!r} in case {worst.case!r}"
-    return f"{what}: {worst.problem}" if worst.problem else f"{what} differs by {worst.max_abs:.3g}"
+def judge(path: Path, described: DescribedSource, answers: Golden) -> Verdict:
+    """Whether the saved model in `path` answers as the module did, within the budget of float32."""
+    stage(f"compare with the model on {len(answers.cases)} other inputs")
+    outputs = output_specs(answers, described.specs)
+    call = session.caller(files.load(path), described.specs, [spec.name for spec in outputs])
+    return verdict(Session(call, described.specs, outputs), answers.cases, "float32")
 
 
 def _inputs(described: DescribedSource) -> list[Case]:
     import numpy as np
 
     specs = described.specs
-    drawn = generate_cases(specs, described.example, seeds=SEEDS)
-    usual = next(_elements(case) for case in drawn if case.name == "middle")
-    drawn = [case for case in drawn if _elements(case) <= LARGEST * usual]
+    cases = generate_cases(specs, described.example, seeds=SEEDS)
+    usual = next(_elements(case) for case in cases if case.name == "middle")
+    cases = [case for case in cases if _elements(case) <= LARGEST * usual]
     dims, generator = dims_of(specs), np.random.default_rng(SEEDS)
     low, middle = low_sizes(dims), middle_sizes(specs)
     for index in range(SIZES if dims else 0):
         sizes = {d.name: int(generator.choice(_between(d, low[d.name], middle[d.name]))) for d in dims}
-        drawn.append(Case(f"sizes {index}", generate_at(specs, sizes, described.example)))
-    return drawn
+        cases.append(Case(f"sizes {index}", generate_at(specs, sizes, described.example)))
+    return cases
 
 
 def _elements(case: Case) -> int:

@@ -1,25 +1,24 @@
 """An existing TorchScript archive as a source, whoever made it: it is its own reference.
 
-An archive is code and tensors; torch.jit.load runs none of it through Python's pickle. It does not say which
-shapes it takes, so its inputs must be declared.
+An archive does not say which shapes it takes, so its inputs must be declared.
 """
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import LoadOptions, Source, TensorSpec, unify_dims
-from modelexport.errors import InputError, MxError, ReferenceError, SourceError
-from modelexport.toolkit import importable, name_outputs, to_numpy, to_torch
+from modelexport.errors import InputError, ReferenceError, SourceError
+from modelexport.toolkit import check_readable, name_outputs, reading, to_numpy, to_torch
+
+from . import INSTALL, files, operators, schema
 
 if TYPE_CHECKING:
     from modelexport.contract import Arrays
 
-#: suffixes that only TorchScript uses; .pt holds weights as often
-OWN = (".ts", ".jit", ".torchscript")
+KIND = "TorchScript archive"
 
 
 def load(ref: str, options: LoadOptions) -> Source | None:
@@ -28,53 +27,31 @@ def load(ref: str, options: LoadOptions) -> Source | None:
     Raises SourceError for a damaged archive, InputError where its inputs are not declared.
     """
     path = Path(ref)
-    if not path.is_file() or not _is_archive(path):
+    if not path.is_file() or not files.is_archive(path):
         return None
-    if not importable("torch"):
-        raise SourceError(f"reading {path} needs torch", "pip install 'modelexport-torchscript[export]'")
-    from . import session
-
-    try:
-        module = session.load_file(path)
-        schema = module.forward.schema
-    except MxError as error:
-        raise SourceError(f"{path} is a damaged TorchScript archive: {error.message}", error.hint) from error
-    except AttributeError as error:
-        raise SourceError(f"{path} has no forward method", "save a module that has one") from error
+    check_readable(path, f"a {KIND}", ("torch",), INSTALL)
+    with reading(path, KIND):
+        module = files.load(path)
+        if not hasattr(module, "forward"):
+            raise SourceError(f"{path} has no forward method", "save a module that has one")
     if not options.inputs:
-        declarations = [_declaration(argument) for argument in schema.arguments[1:]]
+        declarations = [_declaration(argument) for argument in module.forward.schema.arguments[1:]]
         raise InputError(
-            f"{path} does not say which shapes it takes: {session.signature(module)}",
+            f"{path} does not say which shapes it takes: {schema.signature(module)}",
             f"declare them: {' '.join(declarations)}",
         )
     specs = unify_dims([TensorSpec.parse(text) for text in options.inputs])
-    session.takes_names(module, [spec.name for spec in specs])
+    schema.takes_names(module, [spec.name for spec in specs])
     kept = Kept(path, specs)
     return Source(inputs=specs, format="torchscript", path=path, reference=kept, state=kept)
-
-
-def _is_archive(path: Path) -> bool:
-    """Whether the file is a zip with `code/` and `constants.pkl`. Raises SourceError where its name says it is."""
-    with path.open("rb") as stream:
-        zipped = stream.read(2) == b"PK"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            inner = {name.partition("/")[2] for name in archive.namelist()}
-        if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
-            return True
-        zipped = False
-    if path.suffix in OWN or (zipped and path.suffix == ".pt"):
-        raise SourceError(
-            f"{path} is no TorchScript archive, or a damaged one", "write it with torch.jit.save, or copy it again"
-        )
-    return False
 
 
 def _declaration(argument: Any) -> str:
     """What to give `--input` for an argument of forward."""
     dtypes = {"int": "int64", "float": "float64", "bool": "bool"}
     kind = str(argument.type)
-    return f"--input '{argument.name}:{f'{dtypes[kind]}[]=0..1' if kind in dtypes else 'float32[batch=1..32,…]'}'"
+    shape = f"{dtypes[kind]}[]=0..1" if kind in dtypes else "float32[batch=1..32,…]"
+    return f"--input '{argument.name}:{shape}'"
 
 
 class Kept:
@@ -86,29 +63,23 @@ class Kept:
         self._saved = self._fingerprint()
 
     def __call__(self, inputs: Arrays) -> Arrays:
+        """Every output by name. Raises ReferenceError where the model fails."""
         import torch
 
-        from . import session
-
-        tensors = {name: to_torch(array) for name, array in inputs.items()}
         names = [spec.name for spec in self._specs]
+        tensors = {name: to_torch(inputs[name]) for name in names}
+        by_name = schema.takes_names(self._module, names)
         try:
             with torch.inference_mode():
-                if session.takes_names(self._module, names):
-                    found = self._module(**tensors)
-                else:
-                    found = self._module(*(tensors[name] for name in names))
+                returned = self._module(**tensors) if by_name else self._module(*tensors.values())
         except Exception as error:
-            raise ReferenceError(
-                session.failure(error).message, "declare the sizes and values it takes"
-            ) from error
-        named = name_outputs(found, (), names)
+            message = operators.failed(error).message
+            raise ReferenceError(message, "declare the sizes and values it takes") from error
+        named = name_outputs(returned, (), names)
         return {name: to_numpy(value, f"output {name!r}").copy() for name, value in named.items()}
 
     def restore(self) -> None:
-        from . import session
-
-        self._module = session.load_file(self._path).eval()
+        self._module = files.load(self._path).eval()
 
     def changed(self) -> bool:
         return self._fingerprint() != self._saved
