@@ -15,17 +15,28 @@ def command() -> None:
     """Start a target plugin of your own, or check one against the contract that every target keeps."""
 
 
-@command.command(epilog=shared.examples("mx plugin new mytarget --consumes module -o ~/code"))
+@command.command(
+    epilog=shared.examples(
+        "mx plugin new mytarget --consumes module -o ~/code", "mx plugin new mytarget --with quantize,source"
+    )
+)
 @click.argument("name")
 @click.option("--consumes", default="captured", show_default=True,
               help="Format it takes: captured, module (the live nn.Module), or a target's name.")  # fmt: skip
+@click.option(
+    "--with",
+    "parts",
+    metavar="PARTS",
+    default="",
+    help="What else it has, separated by commas: optimize, quantize, snippets, source.",
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path(), help="Folder to write into.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole trace of an error.")
-def new(name: str, consumes: str, out: Path) -> None:
+def new(name: str, consumes: str, parts: str, out: Path) -> None:
     """Write a distribution modelexport-NAME that installs, with tests that say what is left to do."""
     from .. import scaffold
 
-    folder = scaffold.write(name, consumes, out)
+    folder = scaffold.write(name, consumes, out, [part for part in parts.split(",") if part])
     click.echo(f"{folder}: now")
     for line in scaffold.next_steps(name, folder):
         click.echo(f"  {line}")
@@ -36,7 +47,8 @@ def new(name: str, consumes: str, out: Path) -> None:
 )
 @click.argument("name")
 @click.option("--tests", type=click.Path(path_type=Path),
-              help="Contract test with the target's quirks; tests/test_contract.py if it is there.")  # fmt: skip
+              help="Contract test with the target's quirks; "
+              "tests/contract/test_contract.py if it is there.")  # fmt: skip
 @shared.standard_options
 @click.pass_context
 def check(ctx: click.Context, name: str, tests: Path | None, as_json: bool) -> None:

@@ -91,9 +91,9 @@ def outcome_of(report: Any) -> str:
 def run(name: str, tests: Path | None = None) -> Result:
     """Run the kit on the target `name` in this process.
 
-    `tests` is a contract test with the target's quirks; without it, tests/test_contract.py below the current
-    folder if it is about this target, else the contract without quirks. Raises TargetError for an unknown
-    target, and InputError for a test file that is not there.
+    `tests` is a contract test with the target's quirks. Without it, tests/contract/test_contract.py or
+    tests/test_contract.py of the current folder is taken, if it is about this target, else the contract without
+    quirks. Raises TargetError for an unknown target, and InputError for a test file that is not there.
     """
     from ..plugins import manager
     from ..plugins.installed import importable
@@ -126,11 +126,10 @@ def _tests_for(name: str, tests: Path | None, folder: Path) -> Path:
         if not tests.is_file():
             raise InputError(f"no file {tests}", "give --tests the path of a contract test")
         return tests.resolve()
-    near = Path("tests") / "test_contract.py"
-    if near.is_file() and re.search(
-        rf"target\s*=\s*[\"']{re.escape(name)}[\"']", near.read_text(encoding="utf-8")
-    ):
-        return near.resolve()
+    about = re.compile(rf"target\s*=\s*[\"']{re.escape(name)}[\"']")
+    for near in (Path("tests/contract/test_contract.py"), Path("tests/test_contract.py")):
+        if near.is_file() and about.search(near.read_text(encoding="utf-8")):
+            return near.resolve()
     file = folder / "test_contract.py"
     file.write_text(_DEFAULT.format(name=name))
     return file
