@@ -1,15 +1,15 @@
 """A torch.export program that holds a pickle bomb is refused before torch unpickles it."""
 
-from __future__ import annotations
-
 import io
 import os
 import zipfile
 
-import modelexport as mx
+import modelexport
 import pytest
 from modelexport.errors import SourceError, UnsafeFileError
 from modelexport.model import pickles
+
+pytestmark = pytest.mark.usefixtures("toys")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def armed(program, path, witness):
 
 def test_a_harmless_program_passes(program, tmp_path):
     pickles.check_program(program)
-    (artifact,) = mx.export(program, ["onnx"], tmp_path)
+    (artifact,) = modelexport.export(program, "tape", tmp_path)
     assert artifact.parity.verified is True
 
 
@@ -52,7 +52,7 @@ def test_a_bomb_is_refused_and_not_lit(program, tmp_path):
     witness = tmp_path / "lit"
     path = armed(program, tmp_path / "bomb.pt2", witness)
     with pytest.raises(UnsafeFileError, match="--allow-pickle"):
-        mx.export(path, ["onnx"], tmp_path)
+        modelexport.export(path, "tape", tmp_path)
     assert not witness.exists()
 
 
@@ -60,8 +60,8 @@ def test_the_bomb_is_real(program, tmp_path):
     """Otherwise the test above would prove nothing: with --allow-pickle, torch does light it."""
     witness = tmp_path / "lit"
     path = armed(program, tmp_path / "bomb.pt2", witness)
-    with pytest.raises(SourceError):
-        mx.export(path, ["onnx"], tmp_path, allow_pickle=True)
+    with pytest.raises(SourceError, match="is no torch.export program, or a damaged one"):
+        modelexport.export(path, "tape", tmp_path, allow_pickle=True)
     assert witness.is_dir()
 
 
@@ -79,4 +79,4 @@ def test_a_truncated_program_is_said_to_be_damaged(program, tmp_path):
     path = tmp_path / "short.pt2"
     path.write_bytes(program.read_bytes()[:2000])
     with pytest.raises(SourceError, match="damaged"):
-        mx.export(path, ["onnx"], tmp_path)
+        modelexport.export(path, "tape", tmp_path)
