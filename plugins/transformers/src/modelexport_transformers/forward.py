@@ -9,14 +9,12 @@ that `--weights` and error messages speak the same language.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelexport.errors import SourceError, first_line
-
-from .locate import Found, sentence_modules
+from . import files
+from .locate import Checkpoint
 
 #: the output that holds one vector a text
 EMBEDDING = "sentence_embedding"
@@ -39,15 +37,15 @@ def adapt(
     signature = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *names])
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        given = signature.bind(self, *args, **kwargs).arguments
-        del given["self"]
-        returned = kind.forward(self, **given, return_dict=True)
-        found = {name: value for name in outputs if (value := getattr(returned, name, None)) is not None}
-        if clears_padding and (mask := given.get("attention_mask")) is not None:
-            found["logits"] = found["logits"].masked_fill((mask == 0).unsqueeze(-1), 0.0)
+        arguments = signature.bind(self, *args, **kwargs).arguments
+        del arguments["self"]
+        returned, mask = kind.forward(self, **arguments, return_dict=True), arguments.get("attention_mask")
+        tensors = {name: value for name in outputs if (value := getattr(returned, name, None)) is not None}
+        if clears_padding and mask is not None:
+            tensors["logits"] = tensors["logits"].masked_fill((mask == 0).unsqueeze(-1), 0.0)
         if pooling is None:
-            return found
-        return {EMBEDDING: pooling.pool(returned.last_hidden_state, given.get("attention_mask")), **found}
+            return tensors
+        return {EMBEDDING: pooling.pool(returned.last_hidden_state, mask), **tensors}
 
     forward.__signature__ = signature  # type: ignore[attr-defined]
     # named like its base, since transformers and the exporters' messages go by the class's name
@@ -96,20 +94,20 @@ class Pooling:
         return (tokens * weights).sum(dim=1) / (count if mode == "mean" else count.sqrt())
 
 
-def pooling(found: Found) -> Pooling | None:
+def pooling(checkpoint: Checkpoint) -> Pooling | None:
     """The pooling of a sentence-transformers folder; None for any other, or where it does something else too.
 
-    Half of a pipeline would be a different embedding under the same name, so it is all of it or none.
+    Half of a pipeline would be a different embedding under the same name, so it is all of it or none. Raises
+    SourceError where the folder's description of it is damaged.
     """
-    modules = sentence_modules(found.root)
+    modules = files.sentence_modules(checkpoint.root)
     if [name for name, _ in modules] not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None
-    file = found.root / modules[1][1] / "config.json"
+    file = checkpoint.root / modules[1][1] / files.CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        modes = _pooling_modes(config)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise SourceError(f"{file} is missing or damaged: {first_line(error)}", "get the file again") from error
+        modes = _pooling_modes(files.read_json(file))
+    except (AttributeError, TypeError) as error:
+        raise files.damaged(file, error) from error
     if not modes or set(modes) - set(_MODES):
         return None
     return Pooling(tuple(mode for mode in _MODES if mode in modes), normalize=len(modules) == 3)

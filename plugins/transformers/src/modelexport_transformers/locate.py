@@ -5,15 +5,17 @@ Nothing is fetched unless the user allows it, and nothing heavier than huggingfa
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelexport.contract import stage
 from modelexport.errors import SourceError, first_line
 from modelexport.toolkit import importable
+
+from . import files
 
 INSTALL = "pip install 'modelexport-transformers[export]'"
 
@@ -35,7 +37,7 @@ _UNWANTED = ("onnx/*", "openvino/*", "tf_model*", "flax_model*", "rust_model*", 
 
 
 @dataclass(frozen=True)
-class Found:
+class Checkpoint:
     """A model on disk: `root` as the user knows it, `folder` where its config.json and weights are.
 
     The two differ in some sentence-transformers folders, which keep the transformer in a subfolder.
@@ -48,7 +50,7 @@ class Found:
     config: Mapping[str, Any]
 
 
-def find(ref: str, allow_download: bool = False) -> Found | None:
+def find(ref: str, allow_download: bool = False) -> Checkpoint | None:
     """The folder that `ref` means, or None when it is neither a model's folder nor an id that is at hand.
 
     Raises SourceError for an OWNER/NAME that is not in the cache, since nothing else looks like that, and
@@ -64,58 +66,30 @@ def find(ref: str, allow_download: bool = False) -> Found | None:
         if "/" in ref:
             raise _not_cached(ref)
         return None
-    found = _in_folder(ref, ref.rpartition("/")[2], root)
-    if found is None:
+    checkpoint = _in_folder(ref, ref.rpartition("/")[2], root)
+    if checkpoint is None:
         raise SourceError(f"{ref} is in the local cache, but is no transformers model: {root}", "give another id")
-    return found
+    return checkpoint
 
 
 def _is_id(ref: str) -> bool:
     return _ID.fullmatch(ref) is not None and "--" not in ref and ".." not in ref and ref[-1] not in ".-"
 
 
-def _in_folder(ref: str, name: str, root: Path) -> Found | None:
+def _in_folder(ref: str, name: str, root: Path) -> Checkpoint | None:
     for folder in (root, _transformer_folder(root)):
-        if folder is None or not (folder / "config.json").is_file():
+        if folder is None or not (folder / files.CONFIG).is_file():
             continue
-        config = _read_config(folder)
+        config = files.config(folder)
         if config is not None:
-            return Found(ref, name, root, folder, config)
+            return Checkpoint(ref, name, root, folder, config)
     return None
-
-
-def _read_config(folder: Path) -> Mapping[str, Any] | None:
-    """config.json, when it is one of transformers. One that can't be read counts as such beside weights."""
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        if any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
-            raise SourceError(f"{file} is damaged: {first_line(error)}", "get the file again") from error
-        return None
-    return config if isinstance(config, dict) and {"model_type", "architectures"} & set(config) else None
 
 
 def _transformer_folder(root: Path) -> Path | None:
     """Where a sentence-transformers folder keeps its transformer."""
-    first = next(iter(sentence_modules(root)), None)
-    return root / first[1] if first is not None and first[0] == "Transformer" else None
-
-
-def sentence_modules(root: Path) -> Sequence[tuple[str, str]]:
-    """The (class name, subfolder) pairs in modules.json, in order; empty where there is none."""
-    file = root / "modules.json"
-    if not file.is_file():
-        return ()
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-        pairs = [(str(entry["type"]).rpartition(".")[2], str(entry["path"])) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{file} is damaged: {first_line(error)}", "get the file again") from error
-    for _, path in pairs:
-        if Path(path).is_absolute() or ".." in Path(path).parts:
-            raise SourceError(f"{file} names {path!r}, outside its folder", "don't use this model")
-    return pairs
+    kind, path = next(iter(files.sentence_modules(root)), ("", ""))
+    return root / path if kind == "Transformer" else None
 
 
 # --------------------------------------------------------------------------------------- the hub's cache
@@ -131,7 +105,7 @@ def _cached(ref: str) -> Path | None:
         return None
     from huggingface_hub import constants, try_to_load_from_cache
 
-    for file in ("config.json", "modules.json"):
+    for file in (files.CONFIG, files.MODULES):
         cached = try_to_load_from_cache(ref, file, cache_dir=constants.HF_HUB_CACHE)
         if isinstance(cached, str):
             return Path(cached).parent
@@ -142,6 +116,7 @@ def _download(ref: str) -> Path:
     """Fetch what loading takes, safetensors before pickles. Raises SourceError from whatever went wrong."""
     from huggingface_hub import snapshot_download
 
+    stage(f"download {ref}")
     try:
         root = Path(snapshot_download(ref, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED)))
         if not any(root.rglob("*.safetensors")):

@@ -8,7 +8,6 @@ answers without complaint.
 from __future__ import annotations
 
 import atexit
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,8 @@ from typing import Any
 from modelexport.errors import SourceError, first_line
 from modelexport.toolkit import importable
 
-from .locate import Found
+from . import files
+from .locate import Checkpoint
 
 #: model input → what a tokenizer gives for it
 TEXT_INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -33,63 +33,66 @@ _NO_LIMIT = 10**9
 _PROBES = ("Hello, World! It's 3.14 o'clock", "ÜBER  naïve\tcafé — 東京 😀", "x")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Processing:
-    """What goes into the manifest, and the files that go with it."""
+    """Sections for the manifest, and the files that go with them; `|` puts two together."""
 
-    data: dict[str, Any]
-    files: dict[str, Path] = field(default_factory=dict)
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
-    def leave_out(self, section: str, reason: str) -> None:
-        self.data.setdefault("left_out", {})[section] = reason
+    def __or__(self, other: Processing) -> Processing:
+        return Processing({**self.sections, **other.sections}, {**self.files, **other.files})
+
+
+def _left_out(section: str, reason: str) -> Processing:
+    return Processing({"left_out": {section: reason}})
 
 
 # --------------------------------------------------------------------------------------- text
 
 
-def tokenizer(found: Found) -> Any:
+def tokenizer(checkpoint: Checkpoint) -> Any:
     """The folder's tokenizer as transformers makes it, or None where the folder holds none.
 
     Raises SourceError when there is one that can't be loaded: it also decides which inputs the model gets.
     """
-    if not any(file for pattern in _VOCABULARIES for file in found.folder.glob(pattern)):
+    if not any(file for pattern in _VOCABULARIES for file in checkpoint.folder.glob(pattern)):
         return None
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise SourceError(
-            f"the tokenizer of {found.ref} can't be loaded: {type(error).__name__}: {first_line(error)}",
+            f"the tokenizer of {checkpoint.ref} can't be loaded: {type(error).__name__}: {first_line(error)}",
             "it may need another package (sentencepiece, tiktoken); or move its files away to export without it",
         ) from error
 
 
 def token_limit(tokenizer: Any) -> int | None:
+    """How many tokens the tokenizer lets through; None where it says no limit."""
     limit = getattr(tokenizer, "model_max_length", None)
     return int(limit) if limit is not None and 0 < limit < _NO_LIMIT else None
 
 
-def describe_text(
-    processing: Processing,
-    found: Found,
-    tokenizer: Any,
-    inputs: Sequence[str],
-    vocabulary: int,
-    positions: int | None,
-) -> None:
-    """Add the `text` section and the tokenizer's files, where tokenizer and model fit each other."""
+def texts(
+    checkpoint: Checkpoint, tokenizer: Any, inputs: Sequence[str], vocabulary: int, positions: int | None
+) -> Processing:
+    """The `text` section and the tokenizer's files, where tokenizer and model fit each other.
+
+    `inputs` are the model's, `vocabulary` the tokens that it knows, `positions` how many of them it takes.
+    """
     if tokenizer is None:
-        return processing.leave_out("text", "its source holds no tokenizer")
+        return _left_out("text", "its source holds no tokenizer")
     if getattr(tokenizer, "backend_tokenizer", None) is None:
-        return processing.leave_out("text", f"{type(tokenizer).__name__} can't be written as a tokenizer.json")
+        return _left_out("text", f"{type(tokenizer).__name__} can't be written as a tokenizer.json")
     folder = _scratch()
     saved = [Path(file) for file in tokenizer.save_pretrained(folder) if Path(file).is_file()]
     if reason := _differs(tokenizer, folder / "tokenizer.json", vocabulary):
-        return processing.leave_out("text", reason)
-    settings = _sentence_settings(found)
+        return _left_out("text", reason)
+    settings = files.sentence_settings(checkpoint.folder, checkpoint.root)
     limits = (settings.get("max_seq_length"), token_limit(tokenizer), positions)
-    processing.data["text"] = {
+    section = {
         "tokenizer": "processing/tokenizer.json",
         "max_length": min((limit for limit in limits if limit is not None), default=None),
         "pad_id": tokenizer.pad_token_id,
@@ -101,8 +104,7 @@ def describe_text(
         "lowercase": bool(settings.get("do_lower_case", False)),
         "inputs": {name: kind for name, kind in TEXT_INPUTS.items() if name in inputs},
     }
-    processing.files |= {f"processing/{file.name}": file for file in saved}
-    return None
+    return Processing({"text": section}, {f"processing/{file.name}": file for file in saved})
 
 
 def _scratch() -> Path:
@@ -129,57 +131,37 @@ def _differs(tokenizer: Any, file: Path, vocabulary: int) -> str:
     return ""
 
 
-def _sentence_settings(found: Found) -> Mapping[str, Any]:
-    """What sentence-transformers does to a text before tokenizing it."""
-    for file in (found.folder / "sentence_bert_config.json", found.root / "sentence_bert_config.json"):
-        if file.is_file():
-            settings = _read_json(file)
-            return settings if isinstance(settings, dict) else {}
-    return {}
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{file} is damaged: {first_line(error)}", "get the file again") from error
-
-
 # --------------------------------------------------------------------------------------- images
 
 
-def describe_image(processing: Processing, found: Found, channels: int) -> None:
-    """Add the `image` section, where the folder has a processor and a description reproduces it."""
-    if not (found.folder / "preprocessor_config.json").is_file():
-        return processing.leave_out("image", "its source holds no preprocessor_config.json")
+def images(checkpoint: Checkpoint, channels: int) -> Processing:
+    """The `image` section, where the folder has a processor and a description reproduces it."""
+    if not (checkpoint.folder / files.PROCESSOR).is_file():
+        return _left_out("image", f"its source holds no {files.PROCESSOR}")
     if not importable("PIL"):
-        return processing.leave_out("image", "Pillow was not installed when it was exported")
+        return _left_out("image", "Pillow was not installed when it was exported")
     from transformers import AutoImageProcessor
 
     try:
         processor = AutoImageProcessor.from_pretrained(
-            found.folder, local_files_only=True, trust_remote_code=False
+            checkpoint.folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # noqa: BLE001  any processor may fail in its own way; the reason is kept
-        return processing.leave_out(
-            "image", f"its processor can't be loaded: {type(error).__name__}: {first_line(error)}"
-        )
-    section = _image_section(processor, channels)
-    name = type(processor).__name__
+        return _left_out("image", f"its processor can't be loaded: {type(error).__name__}: {first_line(error)}")
+    section, name = _image_section(processor, channels), type(processor).__name__
     if section is None:
-        return processing.leave_out("image", f"{name} gives images of different sizes")
+        return _left_out("image", f"{name} gives images of different sizes")
     if reason := _image_differs(processor, section):
-        return processing.leave_out("image", f"{name} {reason}")
-    processing.data["image"] = section
-    return None
+        return _left_out("image", f"{name} {reason}")
+    return Processing({"image": section})
 
 
 def image_size(section: Mapping[str, Any] | None, config: Any) -> tuple[int, int] | None:
     """Height and width of the model's input: as its processor makes them, else as its configuration says."""
-    made = (section["crop"] or section["size"]) if section is not None else getattr(config, "image_size", None)
-    if isinstance(made, int):
-        return made, made
-    return (int(made[0]), int(made[1])) if isinstance(made, (list, tuple)) and len(made) == 2 else None
+    size = (section["crop"] or section["size"]) if section is not None else getattr(config, "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    return (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) and len(size) == 2 else None
 
 
 def pixel_range(section: Mapping[str, Any] | None) -> tuple[float, float] | None:
@@ -268,15 +250,16 @@ def _image_differs(processor: Any, section: Mapping[str, Any]) -> str:
 # --------------------------------------------------------------------------------------- labels
 
 
-def describe_labels(processing: Processing, config: Any) -> None:
-    """Add the class names, where they are more than numbers, and how scores are read off the logits."""
+def labels(config: Any) -> Processing:
+    """The class names, where they are more than numbers, and how scores are read off the logits."""
     names = {int(index): str(name) for index, name in (getattr(config, "id2label", None) or {}).items()}
-    if sorted(names) == list(range(len(names))) and any(name != f"LABEL_{i}" for i, name in names.items()):
-        processing.data["labels"] = {"logits": [names[index] for index in range(len(names))]}
-    kind = getattr(config, "problem_type", None)
-    if kind == "multi_label_classification":
-        processing.data["scores"] = "sigmoid"
-    elif kind == "regression" or len(names) == 1:
-        processing.data["scores"] = "none"
-    else:
-        processing.data["scores"] = "softmax"
+    named = sorted(names) == list(range(len(names))) and any(name != f"LABEL_{i}" for i, name in names.items())
+    classes = {"labels": {"logits": [names[index] for index in range(len(names))]}} if named else {}
+    return Processing({**classes, "scores": _scores(getattr(config, "problem_type", None), len(names))})
+
+
+def _scores(problem: str | None, classes: int) -> str:
+    """What turns logits into scores."""
+    if problem == "multi_label_classification":
+        return "sigmoid"
+    return "none" if problem == "regression" or classes == 1 else "softmax"
