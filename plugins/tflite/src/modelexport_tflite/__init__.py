@@ -1,19 +1,21 @@
 """The TFLite target: export through litert-torch or from Keras, run on LiteRT.
 
-export.py       captured program → model.tflite
-lowering.py     the converter, and which operators it takes
+export.py       captured program → model.tflite, with a batch that is proved to resize
+conversion.py   the same as litert-torch does it, for given sizes
+operators.py    what LiteRT and its converter can't take
 sizes.py        dynamic dims: a batch that is resized, or one signature for each size
 batch.py        makes a file that was converted at one batch size take any
 naming.py       layers named as the model's modules
-flatbuffer.py   the file itself: reading, writing, what is in it
-delegation.py   which operators XNNPACK computes
-session.py      model.tflite → Session
-quantize.py     smaller and faster copies, by ai-edge-quantizer
 source.py       .tflite files, .keras files and SavedModel folders as sources
 keras.py        Keras and SavedModel → model.tflite, through TensorFlow
+session.py      model.tflite → Session, in the model's own dtypes and layout
+interpreter.py  LiteRT's interpreter on a file
+quantize/       smaller and faster copies, by ai-edge-quantizer
+snippets/       programs that run the file, in C++, Kotlin, Java and Swift
+files.py        the file itself: its name, reading, writing, what is in it
+inspection.py   what `mx inspect` shows of it
 metadata.py     labels and processing inside the file
-terminal.py     keeping libraries off the terminal
-snippets.py     programs that run the file, in C++, Kotlin, Java and Swift
+backend.py      the toolchain's noise, kept off the terminal
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +56,10 @@ class RunOptions:
         "xnnpack", "what computes: XNNPACK where it can; LiteRT's own kernels; its plain reference kernels"
     )
 
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise OptionError(f"threads={self.threads} is no number of threads", "give 1 or more, or 0")
+
 
 @dataclass(frozen=True)
 class QuantizeOptions:
@@ -70,6 +77,14 @@ class QuantizeOptions:
         "static: inputs and outputs of the file, float32 or its integers; a session takes floats either way",
     )
     exclude: tuple[str, ...] = option((), "layers to leave in float32, by name of what they write; * and ? match")
+
+    def __post_init__(self) -> None:
+        if self.bits == 4 and self.mode in ("static", "float16"):
+            raise OptionError(f"bits=4 does not go with mode={self.mode}", "give mode=dynamic or mode=weight-only")
+        if self.io == "integer" and self.mode not in ("auto", "static"):
+            raise OptionError(f"io=integer goes with mode=static, not mode={self.mode}", "give mode=static")
+        if self.io == "integer" and self.bits == 4:
+            raise OptionError("io=integer goes with mode=static, which has no bits=4", "leave bits=4 out")
 
 
 @hookimpl
@@ -103,9 +118,9 @@ def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> B
     from modelexport.contract import Source
 
     if isinstance(source, Source):
-        from . import source as files
+        from .source import adopt
 
-        return files.export(source, out)
+        return adopt(source, out, options)
     from . import export
 
     return export.export(source, out, options)

@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from modelexport.contract import Source
+from modelexport.contract import Source, TensorSpec, stage
 from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line, is_disk_error
+from modelexport.toolkit import reading
 
-from . import flatbuffer
-from .source import spec_of
-from .terminal import quiet
+from . import files
+from .backend import quiet
+from .files import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from modelexport.contract import Arrays
-
-DEFAULT = "serving_default"
 
 
 class Traced(NamedTuple):
@@ -37,19 +36,22 @@ class Graph(NamedTuple):
 
     @classmethod
     def of(cls, key: str, signature: Any) -> Graph:
-        taken, given = signature.inputs, signature.outputs
+        inputs, outputs = signature.inputs, signature.outputs
         return cls(
             key,
-            {name: taken[name].name for name in sorted(taken)},
-            {name: given[name].name for name in sorted(given)},
+            {name: inputs[name].name for name in sorted(inputs)},
+            {name: outputs[name].name for name in sorted(outputs)},
         )
+
+
+# --------------------------------------------------------------------------------------- Keras
 
 
 def load_keras(path: Path, unsafe: bool) -> Source:
     """A `.keras` (or HDF5) file. Raises SourceError, or UnsafeFileError for Lambda layers unless `unsafe`."""
+    stage("load with Keras")
     with quiet():
         import keras
-        import tensorflow as tf
 
         try:
             model = keras.models.load_model(path, compile=False, safe_mode=not unsafe)
@@ -57,34 +59,36 @@ def load_keras(path: Path, unsafe: bool) -> Source:
             raise _refused(path, error) from error
         if not getattr(model, "inputs", None):
             raise SourceError(f"{path} does not say which shapes it takes", "build the model before saving it")
-        names = [tensor.name.partition(":")[0] for tensor in model.inputs]
-        specs = {
-            name: tf.TensorSpec(tensor.shape, tensor.dtype, name)
-            for name, tensor in zip(names, model.inputs, strict=True)
-        }
-        outputs = [f"{name}_out" if name in names else name for name in _outputs(model)]
+        return _keras_source(path, model)
 
-        @tf.function(input_signature=list(specs.values()))  # type: ignore[untyped-decorator]
-        def serve(*tensors: Any) -> Any:
-            given: Any = list(tensors) if len(tensors) > 1 else tensors[0]
-            return dict(zip(outputs, tf.nest.flatten(model(given, training=False)), strict=True))
 
-        holder = tf.Module()
-        holder.kept = [variable.value for variable in model.variables]
-        function = serve.get_concrete_function()
+def _keras_source(path: Path, model: Any) -> Source:
+    """The model as a function of its inputs by name."""
+    import tensorflow as tf
+
+    names = [tensor.name.partition(":")[0] for tensor in model.inputs]
+    signature = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in zip(names, model.inputs, strict=True)
+    ]
+    outputs = tuple(f"{name}_out" if name in names else name for name in _output_names(model))
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    def serve(*tensors: Any) -> Any:
+        argument: Any = list(tensors) if len(tensors) > 1 else tensors[0]
+        return dict(zip(outputs, tf.nest.flatten(model(argument, training=False)), strict=True))
+
+    owner = tf.Module()
+    owner.kept = [variable.value for variable in model.variables]
 
     def reference(arrays: Arrays) -> Arrays:
-        found = serve(*(tf.constant(arrays[name]) for name in names))
-        return {name: value.numpy() for name, value in found.items()}
+        return {name: v.numpy() for name, v in serve(*(tf.constant(arrays[name]) for name in names)).items()}
 
-    inputs = tuple(spec_of(name, spec.dtype.as_numpy_dtype, spec.shape) for name, spec in specs.items())
-    return Source(
-        Traced(function, holder), inputs, outputs=tuple(outputs), format="keras", path=path,
-        reference=reference,
-    )  # fmt: skip
+    inputs = tuple(files.spec_of(spec.name, spec.dtype.as_numpy_dtype, spec.shape) for spec in signature)
+    traced = Traced(serve.get_concrete_function(), owner)
+    return Source(traced, inputs, outputs=outputs, format="keras", path=path, reference=reference)
 
 
-def _outputs(model: Any) -> list[str]:
+def _output_names(model: Any) -> list[str]:
     """Names of the outputs: a Sequential has none but its last layer's."""
     names = list(getattr(model, "output_names", ()) or (model.layers[-1].name,))
     return [name if names.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(names)]
@@ -102,37 +106,38 @@ def _refused(path: Path, error: Exception) -> MxError:
     )
 
 
+# --------------------------------------------------------------------------------------- SavedModel
+
+
 def load_saved(path: Path) -> Source:
     """A SavedModel folder: its signature `serving_default`, or the only one. Raises SourceError."""
-    with quiet():
-        import tensorflow as tf
-
-        try:
-            session, signatures = _graph(path)
-        except Exception as error:
-            raise SourceError(
-                f"TensorFlow can't load {path}: {type(error).__name__}: {first_line(error)}", "save it again"
-            ) from error
-    if DEFAULT not in signatures and len(signatures) != 1:
+    stage("load with TensorFlow")
+    with quiet(), reading(path, "SavedModel"):
+        session, signatures = _graph(path)
+    if DEFAULT_SIGNATURE not in signatures and len(signatures) != 1:
         raise SourceError(
-            f"{path} has the signatures {', '.join(signatures) or '(none)'}, not {DEFAULT}",
+            f"{path} has the signatures {', '.join(signatures) or '(none)'}, not {DEFAULT_SIGNATURE}",
             "save it with signatures={'serving_default': …}",
         )
-    key = DEFAULT if DEFAULT in signatures else next(iter(signatures))
+    key = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
     graph = Graph.of(key, signatures[key])
 
     def reference(arrays: Arrays) -> Arrays:
-        found: Arrays = session.run(graph.outputs, {graph.inputs[name]: array for name, array in arrays.items()})
-        return found
+        feeds = {graph.inputs[name]: array for name, array in arrays.items()}
+        outputs: Arrays = session.run(graph.outputs, feeds)
+        return outputs
 
-    specs = []
-    for name in graph.inputs:
-        tensor = signatures[key].inputs[name]
-        dtype = tf.dtypes.as_dtype(tensor.dtype).as_numpy_dtype
-        specs.append(spec_of(name, dtype, [dim.size for dim in tensor.tensor_shape.dim]))
+    inputs = tuple(_saved_spec(name, signatures[key].inputs[name]) for name in graph.inputs)
     return Source(
-        graph, tuple(specs), outputs=tuple(graph.outputs), format="saved_model", path=path, reference=reference
+        graph, inputs, outputs=tuple(graph.outputs), format="saved_model", path=path, reference=reference
     )
+
+
+def _saved_spec(name: str, tensor: Any) -> TensorSpec:
+    import tensorflow as tf
+
+    dtype = tf.dtypes.as_dtype(tensor.dtype).as_numpy_dtype
+    return files.spec_of(name, dtype, [dim.size for dim in tensor.tensor_shape.dim])
 
 
 def _graph(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -144,9 +149,9 @@ def _graph(path: Path) -> tuple[Any, dict[str, Any]]:
 
     session = tf.compat.v1.Session(graph=tf.Graph())
     with session.graph.as_default():
-        found = dict(tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def)
-    found.pop("__saved_model_init_op", None)
-    return session, found
+        signatures = dict(tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def)
+    signatures.pop("__saved_model_init_op", None)
+    return session, signatures
 
 
 # --------------------------------------------------------------------------------------- conversion
@@ -157,28 +162,41 @@ def convert(source: Source, path: Path) -> None:
 
     Both kinds go through a graph whose variables are frozen: left as they are, LiteRT would find them empty.
     """
-    model: Traced | Graph = source.module
     with quiet(), tempfile.TemporaryDirectory(prefix="mx-keras-") as folder:
-        import tensorflow as tf
-
-        saved = str(source.path)
         try:
-            if isinstance(model, Traced):
-                saved = folder
-                tf.saved_model.save(model.owner, folder, signatures={DEFAULT: model.function})
-                model = Graph.of(DEFAULT, _graph(Path(folder))[1][DEFAULT])
-            converter = tf.compat.v1.lite.TFLiteConverter.from_saved_model(saved, signature_key=model.key)
-            path.write_bytes(converter.convert())
+            saved, graph = _saved(source, Path(folder))
+            path.write_bytes(_converted(saved, graph))
         except Exception as error:
             if is_disk_error(error):
                 raise
-            raise _translate(error) from error
-    read = flatbuffer.read(path)
-    flatbuffer.sign(read, DEFAULT, model.inputs, model.outputs)
-    flatbuffer.write(read, path)
+            raise _untranslated(error) from error
+    model = files.read(path)
+    files.sign(model, DEFAULT_SIGNATURE, graph.inputs, graph.outputs)
+    files.write(model, path)
 
 
-def _translate(error: Exception) -> ConversionError:
+def _saved(source: Source, folder: Path) -> tuple[Path, Graph]:
+    """The source as a SavedModel, which a Keras model is written into `folder` as, and its signature."""
+    import tensorflow as tf
+
+    model: Traced | Graph = source.module
+    if isinstance(model, Graph):
+        assert source.path is not None
+        return source.path, model
+    tf.saved_model.save(model.owner, str(folder), signatures={DEFAULT_SIGNATURE: model.function})
+    _, signatures = _graph(folder)
+    return folder, Graph.of(DEFAULT_SIGNATURE, signatures[DEFAULT_SIGNATURE])
+
+
+def _converted(saved: Path, graph: Graph) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.compat.v1.lite.TFLiteConverter.from_saved_model(str(saved), signature_key=graph.key)
+    converted: bytes = converter.convert()
+    return converted
+
+
+def _untranslated(error: Exception) -> ConversionError:
     missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
     if missing:
         return ConversionError(

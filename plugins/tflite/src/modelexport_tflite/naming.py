@@ -7,9 +7,9 @@ values, in whatever order; where a normalization was folded into it, its size an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from . import flatbuffer
+from . import files
 
 #: operators that are layers of their own, by the input that holds the weight
 WEIGHTS = {
@@ -23,32 +23,28 @@ WEIGHTS = {
 }
 
 
-def rename(model: Any, program: Any) -> None:
-    """Name what each operator writes: the module's path for layers, the operator and a number for the rest."""
-    weights = list(_weights(program))
-    for graph, signature in zip(model.subgraphs, model.signatureDefs, strict=True):
-        paths = _layers(model, graph, weights)
-        layered = {index for number in paths for index in graph.operators[number].outputs}
-        fixed = {
-            entry.tensorIndex: entry.name.decode()
-            for entry in (*signature.inputs, *signature.outputs)
-            if entry.tensorIndex not in layered
-        }
-        used = set(fixed.values())
-        for number, operator in enumerate(graph.operators or ()):
-            kind = flatbuffer.operator_name(model, operator).lower()
-            name = paths.get(number, f"{kind}_{number}")
-            for index in operator.outputs:
-                if index in fixed:
-                    continue
-                fresh = name if name not in used else f"{name}.{number}.{index}"
-                used.add(fresh)
-                graph.tensors[index].name = fresh.encode()
-        for index, name in fixed.items():
-            graph.tensors[index].name = name.encode()
-        if graph is not model.subgraphs[0]:  # ai-edge-quantizer wants a name once in the whole file
-            for tensor in graph.tensors:
-                tensor.name = prefix(signature).encode() + tensor.name
+class Layer(NamedTuple):
+    """An operator with a constant weight: its kind, as `CONV_2D`, and the weight's values, flat."""
+
+    kind: str
+    weight: Any
+
+
+def layers(model: Any) -> Mapping[str, Layer]:
+    """Every layer of the first signature with a floating-point weight, by its name."""
+    graph = model.subgraphs[0]
+    return {
+        _written(graph, graph.operators[number]): Layer(
+            files.operator_name(model, graph.operators[number]), values
+        )
+        for number, values in _weighted(model, graph)
+    }
+
+
+def operators(model: Any) -> dict[str, Any]:
+    """Every operator of the first signature, by the name of what it writes."""
+    graph = model.subgraphs[0]
+    return {_written(graph, op): op for op in graph.operators if len(op.outputs)}
 
 
 def prefix(signature: Any) -> str:
@@ -56,7 +52,59 @@ def prefix(signature: Any) -> str:
     return f"{signature.signatureKey.decode()}/"
 
 
-def _weights(program: Any) -> Iterator[tuple[str, Any]]:
+def _written(graph: Any, operator: Any) -> str:
+    name: str = graph.tensors[operator.outputs[0]].name.decode()
+    return name
+
+
+def _weighted(model: Any, graph: Any) -> Iterator[tuple[int, Any]]:
+    """(operator's number, weight) of every layer whose weight is constant and in floating point."""
+    for number, operator in enumerate(graph.operators or ()):
+        position = WEIGHTS.get(files.operator_name(model, operator))
+        if position is not None and len(operator.inputs) > position:
+            values = files.constant(model, graph.tensors[operator.inputs[position]])
+            if values is not None and values.dtype.kind == "f":
+                yield number, values
+
+
+# --------------------------------------------------------------------------------------- renaming
+
+
+def rename(model: Any, program: Any) -> None:
+    """Name what each operator writes: the module's path for layers, the operator and a number for the rest.
+
+    Inputs and outputs keep the names that the signatures have for them, but for those that a layer writes.
+    """
+    weights = list(_parameters(program))
+    for signature in model.signatureDefs:
+        graph = model.subgraphs[signature.subgraphIndex]
+        _rename_graph(model, graph, signature, _paths(model, graph, weights))
+        if graph is not model.subgraphs[0]:  # ai-edge-quantizer wants a name once in the whole file
+            for tensor in graph.tensors:
+                tensor.name = prefix(signature).encode() + tensor.name
+
+
+def _rename_graph(model: Any, graph: Any, signature: Any, paths: Mapping[int, str]) -> None:
+    layered = {index for number in paths for index in graph.operators[number].outputs}
+    fixed = {
+        entry.tensorIndex: entry.name.decode()
+        for entry in (*signature.inputs, *signature.outputs)
+        if entry.tensorIndex not in layered
+    }
+    used = set(fixed.values())
+    for number, operator in enumerate(graph.operators or ()):
+        name = paths.get(number, f"{files.operator_name(model, operator).lower()}_{number}")
+        for index in operator.outputs:
+            if index in fixed:
+                continue
+            fresh = name if name not in used else f"{name}.{number}.{index}"
+            used.add(fresh)
+            graph.tensors[index].name = fresh.encode()
+    for index, name in fixed.items():
+        graph.tensors[index].name = name.encode()
+
+
+def _parameters(program: Any) -> Iterator[tuple[str, Any]]:
     """(module path, values) of every parameter of two dims or more, in the order the program has them."""
     from modelexport.toolkit import to_numpy
 
@@ -65,51 +113,34 @@ def _weights(program: Any) -> Iterator[tuple[str, Any]]:
             yield name.removesuffix(".weight"), to_numpy(value.float(), name)
 
 
-def _layers(model: Any, graph: Any, weights: list[tuple[str, Any]]) -> dict[int, str]:
-    """Operator's number → module path."""
+def _paths(model: Any, graph: Any, weights: list[tuple[str, Any]]) -> dict[int, str]:
+    """Operator's number → path of the module whose weight it has."""
     same: dict[Any, str] = {}
     for path, values in weights:
-        same.setdefault(_print(values), path)
-    found: dict[int, str] = {}
+        same.setdefault(_fingerprint(values), path)
+    paths: dict[int, str] = {}
     changed: list[tuple[int, int]] = []
-    for number, values in _constants(model, graph):
-        if own := same.get(_print(values)):
-            found[number] = own
+    for number, values in _weighted(model, graph):
+        if own := same.get(_fingerprint(values)):
+            paths[number] = own
         else:
             changed.append((number, values.size))
-    left = [(path, values.size) for path, values in weights if path not in found.values()]
+    return paths | _by_size(changed, [(path, v.size) for path, v in weights if path not in paths.values()])
+
+
+def _by_size(changed: list[tuple[int, int]], left: list[tuple[str, int]]) -> dict[int, str]:
+    """Operators whose weights the converter changed, each with the next module that has a weight of that size."""
+    paths = {}
     for number, size in changed:
         match = next((item for item in left if item[1] == size), None)
         if match is not None:
             left.remove(match)
-            found[number] = match[0]
-    return found
+            paths[number] = match[0]
+    return paths
 
 
-def _constants(model: Any, graph: Any) -> Iterator[tuple[int, Any]]:
-    """(operator's number, values) of every layer with a constant weight."""
-    for number, operator in enumerate(graph.operators or ()):
-        position = WEIGHTS.get(flatbuffer.operator_name(model, operator))
-        if position is not None and len(operator.inputs) > position:
-            values = flatbuffer.constant(model, graph.tensors[operator.inputs[position]])
-            if values is not None and values.dtype.kind == "f":
-                yield number, values
-
-
-def _print(values: Any) -> tuple[int, int]:
+def _fingerprint(values: Any) -> tuple[int, int]:
     """Equal for arrays that hold the same values in any order and shape."""
     import numpy as np
 
     return values.size, hash(np.sort(np.asarray(values, np.float32), axis=None).tobytes())
-
-
-def layers(model: Any) -> Mapping[str, tuple[str, Any]]:
-    """Layer's name → (operator, weight) of all layers of the first signature, as float32."""
-    graph = model.subgraphs[0]
-    return {
-        graph.tensors[graph.operators[number].outputs[0]].name.decode(): (
-            flatbuffer.operator_name(model, graph.operators[number]),
-            values,
-        )
-        for number, values in _constants(model, graph)
-    }

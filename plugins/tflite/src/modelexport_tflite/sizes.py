@@ -1,19 +1,19 @@
 """Dynamic dims: LiteRT has none of its own, so a batch is resized, and other dims get a signature for each size.
 
-`plan` says which; what a plan promises is proved on the file before the gate sees it.
+`plan` says which; what a plan promises of the batch is proved on the file, in `export`, before the gate sees it.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Dim, TensorSpec, dims_of
 from modelexport.errors import ConversionError
-from modelexport.toolkit import generate_at
+from modelexport.toolkit import batches, generate_at, size_combinations
+
+from .files import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from modelexport.contract import Arrays
@@ -25,56 +25,59 @@ MOST = 16
 _CANDIDATES = 24
 _PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
-DEFAULT = "serving_default"
-
 
 @dataclass(frozen=True)
 class Plan:
-    """`batch` is resized when the model runs, converted at the size `traced`; `listed` dims have a signature for
-    each combination of their sizes."""
+    """How the dims of a model are kept.
 
-    batch: Dim | None
-    traced: int
+    `listed` dims have a signature for each of `combinations` of their sizes: one, of no sizes, where there are no
+    such dims. `batch` is resized when the model runs, and converted at the size `traced`; None where no dim is.
+    """
+
     listed: tuple[Dim, ...]
+    combinations: tuple[Mapping[str, int], ...]
+    batch: Dim | None = None
+    traced: int = 0
 
     @property
-    def combinations(self) -> list[dict[str, int]]:
-        names = [dim.name for dim in self.listed]
-        return [
-            dict(zip(names, sizes, strict=True)) for sizes in itertools.product(*(d.sizes for d in self.listed))
-        ]
-
-    @property
-    def signatures(self) -> dict[str, dict[str, int]]:
-        """Signature → the sizes it is for; a model without listed dims has one."""
-        return {key(sizes): sizes for sizes in self.combinations}
+    def signatures(self) -> dict[str, Mapping[str, int]]:
+        """Signature → the sizes that it is for."""
+        return {_key(sizes): sizes for sizes in self.combinations}
 
     def traces(self) -> dict[str, dict[str, int]]:
         """Signature → every size to convert it at."""
         batch = {} if self.batch is None else {self.batch.name: self.traced}
-        return {name: {**sizes, **batch} for name, sizes in self.signatures.items()}
+        return {key: {**sizes, **batch} for key, sizes in self.signatures.items()}
 
     def unbatched(self) -> Plan:
         """The same with the batch listed too. Raises ConversionError where that is too many signatures."""
         return self if self.batch is None else _listed(self.listed, self.batch)
 
+    def proofs(self) -> list[dict[str, int]]:
+        """Sizes at which a resized batch is compared with the program: its smallest, and two others."""
+        assert self.batch is not None
+        few = [size for size in self.batch.sizes[:9] if size != self.traced]
+        chosen = dict.fromkeys([few[0], few[len(few) // 2], few[-1]] if few else [self.traced])
+        return [{**self.combinations[-1], self.batch.name: size} for size in chosen]
 
-def key(sizes: Mapping[str, int]) -> str:
-    return "_".join(f"{name}_{size}" for name, size in sizes.items()) or DEFAULT
+
+def _key(sizes: Mapping[str, int]) -> str:
+    return "_".join(f"{name}_{size}" for name, size in sizes.items()) or DEFAULT_SIGNATURE
 
 
 def plan(inputs: Sequence[TensorSpec], program: Any) -> Plan:
     """How each dim of `inputs` is kept. Raises ConversionError naming the first that can't be."""
-    dims = dims_of(inputs)
-    batch = next((dim for dim in dims if _leads(dim, inputs)), None)
-    others = tuple(dim for dim in dims if dim != batch)
-    found = _listed(others)
-    return found if batch is None else replace(found, batch=batch, traced=_traced(batch, others, program))
+    batch = _batch(inputs)
+    others = tuple(dim for dim in dims_of(inputs) if dim != batch)
+    listed = _listed(others)
+    return listed if batch is None else replace(listed, batch=batch, traced=_traced(batch, others, program))
 
 
-def _leads(dim: Dim, inputs: Sequence[TensorSpec]) -> bool:
-    """Whether a dim is a batch: the first of some inputs, and nowhere else."""
-    return not any(size == dim for spec in inputs for size in spec.shape[1:])
+def _batch(inputs: Sequence[TensorSpec]) -> Dim | None:
+    """The dim that comes first in some inputs, and nowhere else."""
+    inner = {size for spec in inputs for size in spec.shape[1:]}
+    leading = batches(inputs)
+    return next((dim for dim in dims_of(inputs) if dim.name in leading and dim not in inner), None)
 
 
 def _traced(batch: Dim, others: Sequence[Dim], program: Any) -> int:
@@ -96,45 +99,33 @@ def _shapes(program: Any) -> list[Any]:
 
 
 def _listed(dims: tuple[Dim, ...], batch: Dim | None = None) -> Plan:
-    every = (*dims, *([batch] if batch else []))
-    count = math.prod(len(dim.sizes) if dim.max is not None else MOST + 1 for dim in every)
-    if count > MOST:
-        worst = batch or max(every, key=lambda dim: len(dim.sizes) if dim.max is not None else 2**62)
-        raise too_many(worst, batch is not None)
-    return Plan(None, 0, every)
+    """A plan that lists `dims`, and a batch that does not resize."""
+    every = dims if batch is None else (*dims, batch)
+    combinations = size_combinations(every, MOST)
+    if combinations is None:
+        raise _too_many(every, batch)
+    return Plan(every, tuple(combinations))
 
 
-def too_many(dim: Dim, resized: bool) -> ConversionError:
-    size = dim.sizes[0] if resized else _example(dim)
-    why = "the model does not take another batch once converted, and" if resized else "LiteRT has no dynamic dims:"
+def _too_many(dims: Sequence[Dim], batch: Dim | None) -> ConversionError:
+    dim = batch or max(dims, key=lambda dim: len(dim.sizes) if dim.max is not None else 2**62)
+    fixed = dim.sizes[0] if batch else _usual(dim)
+    why = "the model does not take another batch once converted, and" if batch else "LiteRT has no dynamic dims:"
     step = 16 if dim.max is None or dim.max >= 64 else 4
     return ConversionError(
         f"dimension {dim} can't stay dynamic: {why} {MOST} sizes are the most that one file holds",
-        f"fix it, as --dim tflite.{dim.name}={size}, or give it few sizes, "
+        f"fix it, as --dim tflite.{dim.name}={fixed}, or give it few sizes, "
         f"as --dim tflite.{dim.name}={step}..{step * 4}/{step}",
     )
 
 
-def _example(dim: Dim) -> int:
+def _usual(dim: Dim) -> int:
     return next((size for size in (128, 64, 32, 16) if dim.allows(size)), dim.sizes[0])
-
-
-# --------------------------------------------------------------------------------------- inputs
 
 
 def sample(inputs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> Arrays:
     """Inputs to convert with: integers that declare no values are 0 or 1."""
-    known = [
+    bounded = [
         replace(spec, values=(0, 1)) if spec.values is None and "int" in spec.dtype else spec for spec in inputs
     ]
-    return generate_at(known, sizes)
-
-
-def proofs(found: Plan) -> list[dict[str, int]]:
-    """Sizes at which a resized batch is compared with the program: its smallest, and two others."""
-    batch = found.batch
-    assert batch is not None
-    few = [size for size in batch.sizes[:9] if size != found.traced]
-    chosen = dict.fromkeys([few[0], few[len(few) // 2], few[-1]] if few else [found.traced])
-    listed = found.combinations[-1]
-    return [{**listed, batch.name: size} for size in chosen]
+    return generate_at(bounded, dict(sizes))

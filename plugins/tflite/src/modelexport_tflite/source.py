@@ -6,18 +6,24 @@ XNNPACK) checks at least the delegate. What TensorFlow reads has TensorFlow as i
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from modelexport.contract import Build, Dim, LoadOptions, Source, TensorSpec
-from modelexport.errors import MxError, SourceError, UnsafeFileError
-from modelexport.toolkit import importable
+from modelexport.contract import Build, LoadOptions, Source, TensorSpec, stage
+from modelexport.errors import OptionError, SourceError, UnsafeFileError
+from modelexport.toolkit import check_readable, copy_as, declared, reading
 
-from .flatbuffer import FILE
+from . import files, inspection, interpreter, keras, metadata
+from .files import FILE
 
 if TYPE_CHECKING:
     from modelexport.contract import Arrays
+
+    from . import ExportOptions
+
+#: what reading anything but a `.tflite` file takes, and how to get it
+_TENSORFLOW = ("tensorflow",), "pip install 'modelexport-tflite[tensorflow]'"
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -25,94 +31,84 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 def load(ref: str, options: LoadOptions) -> Source | None:
     """The model at `ref`, or None for what is neither TFLite nor TensorFlow.
 
-    Raises SourceError for a missing or damaged file, or where TensorFlow is not installed; UnsafeFileError for an
-    HDF5 file, or Lambda layers, unless `options.allow_pickle`.
+    Raises SourceError for a missing or damaged file, inputs other than `options` declares, or where TensorFlow is
+    not installed; UnsafeFileError for an HDF5 file, or Lambda layers, unless `options.allow_pickle`.
     """
     path = Path(ref)
     if path.suffix == ".tflite":
-        _present(path)
-        return _tflite(path)
-    if path.suffix == ".keras":
-        _present(path)
-    elif path.suffix in (".h5", ".hdf5") and path.is_file() and _starts(path, _HDF5):
-        if not options.allow_pickle:
+        check_readable(path, "a .tflite file", ("ai_edge_litert",), "pip install ai-edge-litert")
+        source = _tflite(path)
+    elif path.suffix == ".keras" or _is_hdf5(path):
+        if path.suffix != ".keras" and not options.allow_pickle:
             raise UnsafeFileError(
                 f"{path} is an HDF5 file: loading a model from one may run Python code that it holds",
                 "save it as .keras, or give --allow-pickle if you trust who made it",
             )
-    elif not (path / "saved_model.pb").is_file():
-        return None
-    if not importable("tensorflow"):
-        raise SourceError(f"reading {path} needs tensorflow", "pip install 'modelexport-tflite[tensorflow]'")
-    from . import keras
-
-    return keras.load_saved(path) if path.is_dir() else keras.load_keras(path, options.allow_pickle)
-
-
-def export(source: Source, out: Path) -> Build:
-    """Write `model.tflite` into `out`: a `.tflite` source byte for byte, others converted by TensorFlow."""
-    assert source.path is not None
-    from . import export, flatbuffer, metadata
-
-    if source.format == "tflite":
-        shutil.copyfile(source.path, out / FILE)
-        tools: tuple[str, ...] = ("ai-edge-litert",)
-        behind: list[str] = []
+        check_readable(path, "a .keras file", *_TENSORFLOW)
+        source = keras.load_keras(path, options.allow_pickle)
+    elif (path / "saved_model.pb").is_file():
+        check_readable(path / "saved_model.pb", "a SavedModel's folder", *_TENSORFLOW)
+        source = keras.load_saved(path)
     else:
-        from . import keras
+        return None
+    return replace(source, inputs=_declared(path, source.specs, options))
 
-        keras.convert(source, out / FILE)
-        tools = ("tensorflow", "ai-edge-litert")
-        behind = metadata.append(out / FILE, source.processing)
-    model = flatbuffer.read(out / FILE)
-    details = {**export.describe(out / FILE, model), "processing": behind}
-    keys = flatbuffer.signatures(model)
+
+def adopt(source: Source, out: Path, options: ExportOptions) -> Build:
+    """Write `model.tflite` into `out`: a `.tflite` source byte for byte, others converted by TensorFlow.
+
+    Raises OptionError for a layout, which is the file's own; ConversionError naming operators that LiteRT lacks.
+    """
+    if options.layout != "nchw":
+        raise OptionError(
+            f"-k layout={options.layout} is for models of PyTorch: {source.path} keeps its layout", "leave it out"
+        )
+    path = out / FILE
+    is_copied = source.format == "tflite"
+    if is_copied:
+        copy_as(source, path)
+        processing: list[str] = []
+    else:
+        stage("convert with TensorFlow")
+        keras.convert(source, path)
+        processing = metadata.append(path, source.processing)
+    model = files.read(path)
+    details = {**inspection.describe(path, model), "processing": processing}
+    keys = files.signatures(model)
     notes = (f"of the signatures {', '.join(keys)}, the artifact is the first",) if len(keys) > 1 else ()
-    precision = "int8" if flatbuffer.weights(model).get("int8") and source.format != "tflite" else "float32"
+    precision = "int8" if files.weights(model).get("int8") and not is_copied else "float32"
+    tools = ("ai-edge-litert",) if is_copied else ("tensorflow", "ai-edge-litert")
     return Build(FILE, tools, precision, details, notes)
 
 
-def _present(path: Path) -> None:
-    if not path.is_file():
-        raise SourceError(f"no file {path}", f"give the path of a {path.suffix} file")
-
-
-def _starts(path: Path, mark: bytes) -> bool:
+def _is_hdf5(path: Path) -> bool:
+    if path.suffix not in (".h5", ".hdf5") or not path.is_file():
+        return False
     with path.open("rb") as stream:
-        return stream.read(len(mark)) == mark
+        return stream.read(len(_HDF5)) == _HDF5
 
 
-# --------------------------------------------------------------------------------------- .tflite
+def _declared(path: Path, own: tuple[TensorSpec, ...], options: LoadOptions) -> tuple[TensorSpec, ...]:
+    """The inputs as `--input` declares them, in whatever order: their names are the file's."""
+    names = [TensorSpec.parse(text).name for text in options.inputs]
+    by_name = {spec.name: spec for spec in own}
+    strangers = [name for name in names if name not in by_name]
+    if strangers:
+        raise SourceError(f"{path} has no input {strangers[0]!r}", f"it takes {', '.join(map(str, own))}")
+    return declared(path, [by_name[name] for name in names] if len(names) == len(own) else own, options)
 
 
 def _tflite(path: Path) -> Source:
-    from . import flatbuffer, session
-
-    flatbuffer.read(path)  # says what is wrong with a file, where the interpreter might crash
-    try:
-        interpreter = session.load(path, delegate="none")
-    except MxError as error:
-        raise SourceError(error.message, error.hint) from error
-    taken, given = session.details(interpreter)
-    inputs = tuple(spec_of(name, detail["dtype"], detail["shape_signature"]) for name, detail in taken.items())
-    run = session.Direct(interpreter, list(taken), list(given))
+    files.read(path)  # says what is wrong with a file, where the interpreter might crash
+    with reading(path, "TFLite file"):
+        loaded = interpreter.load(path, delegate="none")
+        inputs, outputs = interpreter.tensors(loaded)
+        specs = tuple(
+            files.spec_of(name, tensor["dtype"], tensor["shape_signature"]) for name, tensor in inputs.items()
+        )
+        run = interpreter.FirstSignature(loaded, list(inputs), list(outputs))
 
     def reference(arrays: Arrays) -> Arrays:
         return run(dict(arrays))
 
-    return Source(inputs=inputs, outputs=tuple(given), format="tflite", path=path, reference=reference)
-
-
-def spec_of(name: str, dtype: Any, shape: Any) -> TensorSpec:
-    """An input as a file declares it; sizes that it leaves open are dims, the first of them `batch`."""
-    import numpy as np
-
-    kind = np.dtype(dtype)
-    if kind.kind not in "iufbc":
-        raise SourceError(f"input {name!r} holds {kind.name}, not numbers", "cut it off the model")
-    sizes = tuple(
-        int(size) if size is not None and size > 0 else Dim("batch" if axis == 0 else f"{name}_dim{axis}")
-        for axis, size in enumerate(shape)
-    )
-    values = (float(np.iinfo(kind).min), float(np.iinfo(kind).max)) if kind.name in ("int8", "uint8") else None
-    return TensorSpec(name, kind.name, sizes, values)
+    return Source(inputs=specs, outputs=tuple(outputs), format="tflite", path=path, reference=reference)

@@ -9,33 +9,20 @@ from pathlib import Path
 import modelexport as mx
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("litert_torch")
-
-from modelexport import api  # noqa: E402
-from modelexport.plugins import calls, manager  # noqa: E402
-from torch import nn  # noqa: E402
+from modelexport import api
+from modelexport.plugins import calls, manager
 
 #: LiteRT's C API as the program uses it
-HEADERS = Path(__file__).parent / "litert_headers"
-
-
-class Mixed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.words, self.conv = nn.Embedding(9, 4), nn.Conv2d(3, 4, 3)
-
-    def forward(self, ids, image):
-        found = self.conv(image).mean((2, 3)) + self.words(ids).mean(1)
-        return {"found": found, "best": found.argmax(1)}
+HEADERS = Path(__file__).parents[1] / "litert_headers"
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
+def artifact(nets, tmp_path_factory):
+    import torch
+
     torch.manual_seed(0)
     inputs = ("ids:int64[rows=1..4,seq=4..12/4]=0..8", "image:float32[rows=1..4,3,6,5]")
-    source = mx.Source(Mixed().eval(), inputs=inputs, name="net")
+    source = mx.Source(nets.Mixed().eval(), inputs=inputs, name="net")
     (made,) = mx.export(source, ["tflite"], tmp_path_factory.mktemp("net"), options={"layout": "nhwc"})
     return made
 
@@ -119,12 +106,8 @@ def test_cpp_is_built_and_run(artifact, tmp_path, rows, seq):
         np.testing.assert_allclose(values, want[name].reshape(-1)[:5], rtol=1e-4)
 
 
-def test_cpp_runs_inputs_of_fixed_sizes_and_integers(tmp_path):
-    class Scaled(nn.Module):
-        def forward(self, x, by, keep):
-            return {"y": torch.where(keep, x * by, x)}
-
-    source = mx.Source(Scaled(), inputs=("x:float32[2,3]", "by:float32[]", "keep:bool[2,3]"), name="scaled")
+def test_cpp_runs_inputs_of_fixed_sizes_and_integers(nets, tmp_path):
+    source = mx.Source(nets.Scaled(), inputs=("x:float32[2,3]", "by:float32[]", "keep:bool[2,3]"), name="scaled")
     (made,) = mx.export(source, ["tflite"], tmp_path / "made")
     _, text = snippet(made, "cpp")
     assert 'Resize("' not in text

@@ -6,13 +6,8 @@ from pathlib import Path
 import modelexport as mx
 import numpy as np
 import pytest
-
-pytest.importorskip("ai_edge_litert")
-
 from modelexport import api
-from modelexport.contract import LoadOptions
 from modelexport.errors import SourceError, UnsafeFileError
-from modelexport.model import resolve
 
 #: basic-pitch scales a spectrum by its own extremes, so rounding shows where there is no sound
 SILENCE = "atol=0.1,rtol=0.1"
@@ -46,7 +41,6 @@ def as_their_onnx(artifact, x, wanted):
         assert min(float(abs(array - want).max()) for want in wanted if want.shape == array.shape) < 1e-3
 
 
-@pytest.mark.slow
 def test_a_tflite_file_by_others_gives_what_their_onnx_gives(pitch, tmp_path):
     folder, x, wanted = pitch
     artifact = adopt(folder / "nmp.tflite", tmp_path, tolerance=SILENCE)
@@ -55,7 +49,6 @@ def test_a_tflite_file_by_others_gives_what_their_onnx_gives(pitch, tmp_path):
     as_their_onnx(artifact, x, wanted)
 
 
-@pytest.mark.slow
 def test_a_saved_model_by_others_gives_what_their_onnx_gives(pitch, tmp_path):
     pytest.importorskip("tensorflow")
     folder, x, wanted = pitch
@@ -71,6 +64,7 @@ def test_a_saved_model_by_others_gives_what_their_onnx_gives(pitch, tmp_path):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """A small CNN, trained on digits; its folder, and images with their labels."""
+    pytest.importorskip("tensorflow")
     keras = pytest.importorskip("keras")
     data = pytest.importorskip("sklearn.datasets").load_digits()
     images, labels = (data.images[..., None] / 16).astype(np.float32), data.target
@@ -113,7 +107,6 @@ def test_a_keras_model_trained_on_digits(digits, tmp_path):
         assert (session({"image": images})["digit"].argmax(1) == found.argmax(1)).mean() > 0.97
 
 
-@pytest.mark.slow
 def test_a_saved_model_that_keras_exported(digits, tmp_path):
     folder, images, _, net = digits
     artifact = adopt(folder / "saved", tmp_path)
@@ -141,34 +134,16 @@ def test_a_lambda_layer_needs_the_flag(digits, tmp_path):
     assert "--allow-pickle" in caught.value.hint
 
 
-# --------------------------------------------------------------------------------------- refused
+def test_a_damaged_keras_file_is_named(tmp_path):
+    pytest.importorskip("tensorflow")
+    (tmp_path / "text.keras").write_text("no archive")
+    with pytest.raises(SourceError, match=r"Keras can't load .*text\.keras"):
+        adopt(tmp_path / "text.keras", tmp_path)
 
 
-def test_what_is_not_there_or_damaged(tmp_path):
-    with pytest.raises(SourceError, match="no file"):
-        resolve.resolve(str(tmp_path / "none.tflite"), LoadOptions())
-    (tmp_path / "text.tflite").write_text("not a model, but long enough")
-    with pytest.raises(SourceError, match="no TFLite file"):
-        resolve.resolve(str(tmp_path / "text.tflite"), LoadOptions())
-    (tmp_path / "text.keras").write_text("nor this")
-    if importlib.util.find_spec("tensorflow"):
-        with pytest.raises(SourceError, match="can't load"):
-            resolve.resolve(str(tmp_path / "text.keras"), LoadOptions())
-
-
-def test_without_tensorflow_the_install_line_is_named(tmp_path, monkeypatch):
-    from modelexport_tflite import source as files
-
-    (tmp_path / "model.keras").write_bytes(b"PK")
-    monkeypatch.setattr(files, "importable", lambda module: False)
-    with pytest.raises(SourceError) as caught:
-        files.load(str(tmp_path / "model.keras"), LoadOptions())
-    assert "modelexport-tflite[tensorflow]" in caught.value.hint
-
-
-def test_other_references_are_left_to_others(tmp_path):
-    from modelexport_tflite import mx_load
-
-    (tmp_path / "weights.h5").write_bytes(b"not HDF5")
-    for ref in ("nets.py:net", "model.onnx", str(tmp_path), str(tmp_path / "weights.h5")):
-        assert mx_load(ref, LoadOptions()) is None
+def test_a_damaged_saved_model_is_named(tmp_path):
+    pytest.importorskip("tensorflow")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"no graph")
+    with pytest.raises(SourceError, match=r"saved is no SavedModel, or a damaged one"):
+        adopt(tmp_path / "saved", tmp_path)
