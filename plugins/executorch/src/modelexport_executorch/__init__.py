@@ -1,15 +1,20 @@
 """The ExecuTorch target: .pte programs for phones and embedded devices.
 
-export.py    captured program → model.pte
-backends.py  the delegates that a program can be lowered to, and what each takes
-lowering.py  bounds of dims, state, and the operators that the runtime lacks
-account.py   what was written: delegated share, operators left behind, memory plan, kernels
-bundle.py    model.bpte, a program with its own test cases
-session.py   model.pte → Session, on ExecuTorch's runtime
-source.py    an existing .pte as a source
-snippets.py  programs in C++, Java, Kotlin and Swift that run a .pte
-xnnpack.py   XNNPACK's partitioner, kept from what it would fail at
-quantization/  8-bit and 4-bit copies, from the captured program
+export.py     captured program → model.pte, and what the options ask for beside it
+lowering.py   captured program → finished ExecuTorch program, for export and quantization alike
+rewrites.py   operators that others can stand for, rewritten before lowering
+delegates.py  the delegates that a program can be lowered to, and what each takes
+xnnpack.py    XNNPACK's partitioner, kept from what it would fail at
+operators.py  operators without a kernel, and how that is said
+graph.py      walking the graphs of a program
+account.py    what was written: delegated share, operators left behind, memory plan, kernels
+bundle.py     model.bpte, a program with its own test cases
+files.py      the files of an artifact: their names, how they are read and kept
+backend.py    ExecuTorch's runtime and its kernels, what both print kept off the terminal
+session.py    model.pte → Session
+source.py     an existing .pte as a source
+quantize/     8-bit and 4-bit copies, from the captured program
+snippets/     programs in C++, Java, Kotlin and Swift that run a .pte
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,12 +56,23 @@ class ExportOptions:
         (), "operators that your own runtime brings kernels for, such as my::op.out"
     )
 
+    def __post_init__(self) -> None:
+        from . import delegates
+
+        delegates.check(self.backend)
+        if self.bound is not None and self.bound < 1:
+            raise OptionError(f"bound={self.bound} is no size", "give 1 or more, or leave it out")
+
 
 @dataclass(frozen=True)
 class RunOptions:
     """Options of `mx run`, `mx verify` and `mx benchmark` for ExecuTorch artifacts."""
 
     threads: int = option(0, "threads of the runtime's pool, which a process has one of; 0 leaves it as it is")
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise OptionError(f"threads={self.threads} makes no sense", "give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,14 @@ class QuantizeOptions:
     )
     group_size: int = option(32, "weights that share a scale in 4 bits; a multiple of 32")
     exclude: tuple[str, ...] = option((), "layers to leave in float32, by the name of their weight; * and ? match")
+
+    def __post_init__(self) -> None:
+        if self.bits == 4 and self.mode == "static":
+            raise OptionError("XNNPACK has no static 4-bit operators", "-k mode=dynamic -k bits=4")
+        if self.group_size < 32 or self.group_size % 32:
+            raise OptionError(
+                f"groups of {self.group_size} are none of XNNPACK's", "-k group-size= takes 32, 64, …"
+            )
 
 
 _EXPORT = "pip install 'modelexport-executorch[export]'"
@@ -102,22 +127,19 @@ def mx_target() -> Target:
 def mx_export(source: Captured | Source, out: Path, options: ExportOptions) -> Build:
     from modelexport.contract import Source
 
-    if isinstance(source, Source):
-        from .source import copy_file
-
-        return copy_file(source, out)
     from . import export
+    from .source import copy_file
 
-    return export.export(source, out, options)
+    return copy_file(source, out) if isinstance(source, Source) else export.export(source, out, options)
 
 
 @hookimpl
 def mx_quantize(
     artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
 ) -> Build:
-    from . import quantization
+    from . import quantize
 
-    return quantization.quantize(artifact, out, options, calibration, goal)
+    return quantize.quantize(artifact, out, options, calibration, goal)
 
 
 @hookimpl
@@ -131,7 +153,7 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
 def mx_load(ref: str, options: LoadOptions) -> Source | None:
     from . import source
 
-    return source.load(ref, options) if ref.endswith(".pte") else None
+    return source.load(ref, options)
 
 
 @hookimpl

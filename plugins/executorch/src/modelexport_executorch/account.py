@@ -6,14 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import lowering
+from . import graph
+
+#: a memory plan that the user is told about, in bytes
+LARGE = 256 << 20
+
+#: operators left to the CPU that the user is told about, at most
+NAMED = 4
 
 
 def delegation(edge: Any) -> dict[str, Any]:
     """Operators of an edge program inside and outside of delegates: how many, and which were left behind."""
     module = edge.exported_program().graph_module
     inside: Counter[str] = Counter()
-    delegates = list(_delegates(module))
+    delegates = list(graph.delegated_parts(module))
     for delegate in delegates:
         inside.update(_operators(delegate.original_module.graph_module))
     left = Counter(_operators(module))
@@ -31,32 +37,20 @@ def delegation(edge: Any) -> dict[str, Any]:
 
 
 def _operators(module: Any) -> Iterator[str]:
-    for node in lowering.calls(module):
-        if lowering.is_edge(node) and node.target._op.name() != "aten::view_copy":  # a view takes no time
+    for node in graph.calls(module):
+        if graph.is_edge(node) and node.target._op.name() != "aten::view_copy":  # a view takes no time
             yield str(node.target._op).removesuffix(".default")
-
-
-def _delegates(module: Any) -> Iterator[Any]:
-    """The delegated parts of a graph, those in its branches included."""
-    import torch
-    from executorch.exir.lowered_backend_module import LoweredBackendModule
-
-    for node in module.graph.nodes:
-        inner = getattr(module, node.target, None) if node.op == "get_attr" else None
-        if isinstance(inner, LoweredBackendModule):
-            yield inner
-        elif isinstance(inner, torch.fx.GraphModule):
-            yield from _delegates(inner)
 
 
 def kernels(program: Any) -> list[str]:
     """Names of the kernels that a finished program calls, as selective builds want them: `aten::add.out`."""
-    found = {
-        f"{operator.name}.{operator.overload}" if operator.overload else operator.name
-        for plan in program.execution_plan
-        for operator in plan.operators
-    }
-    return sorted(found)
+    return sorted(
+        {
+            f"{operator.name}.{operator.overload}" if operator.overload else operator.name
+            for plan in program.execution_plan
+            for operator in plan.operators
+        }
+    )
 
 
 def memory(program: Any) -> list[int]:
@@ -69,16 +63,12 @@ def notes(details: Mapping[str, Any]) -> list[str]:
     lines = []
     share, left = details["delegated"]["share"], details["operators"]
     if details["delegates"] and left:
-        most = sorted(left.items(), key=lambda item: (-item[1], item[0]))[:4]
-        listed = ", ".join(f"{name.removeprefix('aten.')} × {count}" for name, count in most)
-        lines.append(f"{share:.0%} of the operators are delegated; left to the CPU's kernels: {listed}")
+        most = sorted(left.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
+        named = ", ".join(f"{name.removeprefix('aten.')} × {count}" for name, count in most)
+        lines.append(f"{share:.0%} of the operators are delegated; left to the CPU's kernels: {named}")
     if (planned := sum(details["memory"])) > LARGE:
         lines.append(
             f"{planned / 2**20:.0f} MiB of memory are planned, for the largest sizes declared: "
             "narrower dims take less, as with --dim executorch.NAME=LOW..HIGH"
         )
     return lines
-
-
-#: a memory plan that the user is told about, in bytes
-LARGE = 256 << 20

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Captured
-from modelexport.toolkit import call_arguments, generate_cases, to_torch
+from modelexport.toolkit import call_arguments, generate_cases, steps, to_torch
 
-FILE = "model.bpte"
+from .files import BUNDLE
+
+if TYPE_CHECKING:
+    from modelexport.contract import Arrays
 
 
 def write(program: Any, captured: Captured, out: Path) -> dict[str, Any]:
@@ -17,18 +20,18 @@ def write(program: Any, captured: Captured, out: Path) -> dict[str, Any]:
     from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
     from executorch.devtools.bundled_program.serialize import serialize_from_bundled_program_to_flatbuffer
 
-    names = []
+    cases = generate_cases(captured.inputs, minimal=True)
     tests = []
-    for case in generate_cases(captured.inputs, minimal=True):
+    for case in steps(cases, "answer the cases of the bundle"):
         inputs, outputs = _answered(captured, case.inputs)
         tests.append(MethodTestCase(inputs=inputs, expected_outputs=outputs))
-        names.append(case.name)
     bundled = BundledProgram(program, [MethodTestSuite("forward", tests)])
-    (out / FILE).write_bytes(serialize_from_bundled_program_to_flatbuffer(bundled))
-    return {"file": FILE, "cases": names}
+    (out / BUNDLE).write_bytes(serialize_from_bundled_program_to_flatbuffer(bundled))
+    return {"file": BUNDLE, "cases": [case.name for case in cases]}
 
 
-def _answered(captured: Captured, arrays: Any) -> tuple[list[Any], list[Any]]:
+def _answered(captured: Captured, arrays: Arrays) -> tuple[list[Any], list[Any]]:
+    """Inputs and outputs of one call of the captured program, as tensors in its order."""
     import torch
 
     tensors = {name: to_torch(array) for name, array in arrays.items()}

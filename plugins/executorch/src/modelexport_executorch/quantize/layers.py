@@ -19,19 +19,23 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """A layer: the node that computes it, its kind, and its weight's range and bytes."""
+class Layer:
+    """A layer: the name of the node that computes it, its kind, its weight's range, and its weight's bytes."""
 
     node: str
     kind: str
     range: tuple[float, float] | None
     bytes: int
 
+    def takes(self, bits: int) -> bool:
+        """Whether layers of its kind can be quantized to so many bits."""
+        return self.kind == "linear" if bits == 4 else self.kind != "embedding"
 
-def find(program: Any) -> dict[str, Found]:
+
+def layers_of(program: Any) -> dict[str, Layer]:
     """Layers by the names of their weights, in order; one weight used twice is two layers, numbered."""
     module = program.module(check_guards=False)
-    found: dict[str, Found] = {}
+    layers: dict[str, Layer] = {}
     for node in module.graph.nodes:
         kind, place = KINDS.get(str(node.target), ("", 0))
         if not kind or getattr(node.args[place], "op", "") != "get_attr":
@@ -39,11 +43,11 @@ def find(program: Any) -> dict[str, Found]:
         weight = tensor(module, node.args[place].target)
         name = base = str(node.args[place].target).removesuffix(".weight")
         number = 2
-        while name in found:
+        while name in layers:
             name, number = f"{base}#{number}", number + 1
         span = (float(weight.min()), float(weight.max())) if weight.numel() else None
-        found[name] = Found(node.name, kind, span, weight.numel() * weight.element_size())
-    return found
+        layers[name] = Layer(node.name, kind, span, weight.numel() * weight.element_size())
+    return layers
 
 
 def tensor(module: Any, path: str) -> Any:
@@ -51,12 +55,3 @@ def tensor(module: Any, path: str) -> Any:
     for part in path.split("."):
         module = getattr(module, part)
     return module.detach()
-
-
-def reason(layer: Found, mode: str, bits: int) -> str:
-    """Why a layer that nobody left out is in float32 all the same."""
-    if layer.kind == "embedding":
-        return "XNNPACK looks nothing up: tables stay as they are"
-    if bits == 4:
-        return "4 bits are for linear layers whose inputs come in whole groups"
-    return f"XNNPACK's quantizer has no {mode} form of this {layer.kind}"

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelexport.toolkit import call_arguments, to_torch
+from modelexport.toolkit import steps
 
-from . import layers
+from .layers import KINDS
+from .work import Work
 
 if TYPE_CHECKING:
     from modelexport.contract import Goal
-
-    from . import Work
 
 
 def most_harmful(work: Work, goal: Goal) -> list[str]:
     """Layers that can be quantized, those first whose rounding changes the outputs most, on one sample."""
     import torch
 
+    candidates = [
+        name for name, layer in work.layers.items() if layer.takes(work.bits) and name not in work.excluded
+    ]
     module = work.captured.program.module(check_guards=False)
-    sample = {name: to_torch(array) for name, array in goal.samples[0].items()}
-    args, kwargs = call_arguments(work.captured.program, work.captured.inputs, sample)
-    rounding = _rounding(module, work.bits, work.options.group_size)
+    args, kwargs = work.arguments(goal.samples[0])
+    rounding = _rounding(module, work.bits, work.group_size)
+    noise = {}
     with torch.no_grad():
-        want = rounding.outputs(args, kwargs)
-        noise = {}
-        for name, layer in work.layers.items():
-            if layer.kind == "embedding" or (work.bits == 4 and layer.kind != "linear"):
-                continue
-            rounding.chosen = layer.node
-            noise[name] = _difference(rounding.outputs(args, kwargs), want)
+        reference = rounding.outputs(args, kwargs)
+        for name in steps(candidates, "measure what each layer loses"):
+            rounding.chosen = work.layers[name].node
+            noise[name] = _difference(rounding.outputs(args, kwargs), reference)
     return sorted(noise, key=lambda name: -noise[name])
 
 
@@ -42,23 +41,27 @@ def _rounding(module: Any, bits: int, group: int) -> Any:
 
         def outputs(self, args: Any, kwargs: Any) -> list[Any]:
             leaves = torch.utils._pytree.tree_leaves((args, kwargs))
-            found = torch.utils._pytree.tree_leaves(self.run(*leaves))
-            return [value for value in found if value.is_floating_point()]
+            values = torch.utils._pytree.tree_leaves(self.run(*leaves))
+            return [value for value in values if value.is_floating_point()]
 
         def run_node(self, node: Any) -> Any:
             if node.name != self.chosen:
                 return super().run_node(node)
             args, kwargs = self.fetch_args_kwargs_from_env(node)
-            _, place = layers.KINDS[str(node.target)]
+            _, place = KINDS[str(node.target)]
             rounded = [*args]
             rounded[0] = _rounded(args[0].reshape(1, -1), 8).reshape(args[0].shape)
-            flat = (
-                args[place].reshape(-1, group) if bits == 4 and args[place].shape[-1] % group == 0 else args[place]
-            )
-            rounded[place] = _rounded(flat.flatten(1), bits).reshape(args[place].shape)
+            rounded[place] = _rounded_weight(args[place], bits, group)
             return node.target(*rounded, **kwargs)
 
     return Rounding(module)
+
+
+def _rounded_weight(weight: Any, bits: int, group: int) -> Any:
+    """A weight with a scale for each channel, in 4 bits for each group."""
+    grouped = bits == 4 and weight.shape[-1] % group == 0
+    rows = weight.reshape(-1, group) if grouped else weight.flatten(1)
+    return _rounded(rows, bits).reshape(weight.shape)
 
 
 def _rounded(rows: Any, bits: int) -> Any:
@@ -67,8 +70,9 @@ def _rounded(rows: Any, bits: int) -> Any:
     return (rows / step).round() * step
 
 
-def _difference(got: list[Any], want: list[Any]) -> float:
+def _difference(outputs: list[Any], reference: list[Any]) -> float:
     """Noise power over signal power, of the worst output."""
     return max(
-        float((g - w).square().sum() / w.square().sum().clamp_min(1e-30)) for g, w in zip(got, want, strict=True)
+        float((value - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
+        for value, wanted in zip(outputs, reference, strict=True)
     )

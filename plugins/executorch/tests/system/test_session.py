@@ -1,0 +1,65 @@
+"""Programs on ExecuTorch's runtime: state, threads, damaged files, and programs by others."""
+
+import modelexport
+import numpy as np
+import pytest
+from modelexport import api
+from modelexport.errors import OptionError, RuntimeFailure, SourceError
+
+
+def test_state_begins_as_it_was_and_is_kept_between_calls(make, nets):
+    artifact = make(nets.Counter(), "x:float32[2]", verify=True)
+    x = {"x": np.ones(2, np.float32)}
+    for _ in range(2):
+        with api.run(artifact.path) as session:
+            assert [float(session(x)["output"][0]) for _ in range(3)] == [4, 5, 6]
+
+
+@pytest.fixture(scope="module")
+def linear(make, torch):
+    return make(torch.nn.Linear(3, 2), "input:float32[1,3]")
+
+
+@pytest.mark.parametrize(("damage", "said"), [(b"not a program" * 20, "identifier"), (b"", "offset")])
+def test_a_damaged_file_is_a_runtime_failure(linear, tmp_path, damage, said, capfd):
+    from modelexport_executorch import files
+
+    path = tmp_path / linear.entry
+    path.write_bytes(damage)
+    with pytest.raises(RuntimeFailure, match=said):
+        files.load(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_threads_are_the_pools(cnn):
+    with api.run(cnn.path, {"threads": "1"}) as session:
+        assert session.details["threads"] == 1
+
+
+def test_an_existing_program_is_a_source(cnn, answers, tmp_path):
+    theirs = tmp_path / "theirs.pte"
+    theirs.write_bytes(cnn.entry_path.read_bytes())
+    (artifact,) = modelexport.export(
+        theirs, "executorch", tmp_path / "out", inputs=["picture:float32[batch=1..64,3,16,16]"], verify=False
+    )
+    assert artifact.entry_path.read_bytes() == theirs.read_bytes()
+    assert artifact.details["kernels"] == cnn.details["kernels"]
+    image = np.random.default_rng(1).standard_normal((5, 3, 16, 16)).astype(np.float32)
+    (expected,) = answers(cnn, image=image).values()
+    np.testing.assert_array_equal(answers(artifact, picture=image)["output_0"], expected)
+
+
+def test_a_damaged_source_is_named_with_what_the_runtime_says(tmp_path):
+    path = tmp_path / "theirs.pte"
+    path.write_bytes(b"not a program" * 20)
+    with pytest.raises(SourceError, match=r"theirs\.pte: ExecuTorch can't load theirs\.pte: .*identifier"):
+        modelexport.export(path, "executorch", tmp_path / "out", verify=False)
+
+
+def test_declared_inputs_must_be_those_of_the_program(linear, tmp_path):
+    with pytest.raises(SourceError, match=r"takes other inputs than declared.*input_0:float32\[1,3\]"):
+        modelexport.export(
+            linear.entry_path, "executorch", tmp_path / "out", inputs=["x:float32[3]"], verify=False
+        )
+    with pytest.raises(OptionError, match="can't read the input declaration"):
+        modelexport.export(linear.entry_path, "executorch", tmp_path / "out", inputs=["x"], verify=False)
