@@ -68,13 +68,13 @@ class QuantizeOptions:
     mode: Literal["auto", "dynamic", "static", "weight-only", "float16"] = option(
         "auto",
         "auto: static for convolutions where there is calibration data, else dynamic; dynamic: int8 weights, "
-        "activations as it runs; static: int8 throughout, with calibrated ranges; weight-only: computed in "
-        "float32; float16: stored in half precision",
+        "activations quantized as the model runs; static: int8 throughout, by calibrated ranges; weight-only: "
+        "int8 weights, computed in float32; float16: weights in half precision",
     )
-    bits: Literal[8, 4] = option(8, "bits of a weight, for dynamic and weight-only")
+    bits: Literal[8, 4] = option(8, "bits of a weight; 4 goes with dynamic and weight-only, auto is dynamic then")
     io: Literal["float", "integer"] = option(
         "float",
-        "static: inputs and outputs of the file, float32 or its integers; a session takes floats either way",
+        "integer: the file itself takes and gives integers, with mode=static; a session takes floats either way",
     )
     exclude: tuple[str, ...] = option((), "layers to leave in float32, by name of what they write; * and ? match")
 
