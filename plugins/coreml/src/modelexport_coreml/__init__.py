@@ -1,16 +1,16 @@
 """The Core ML target: ML Programs for Apple devices, made and verified on any machine.
 
-export.py       captured program → model.mlpackage
-lowering.py     which operators the converter takes, and the rewrites that bring a program there
-translations.py operators taught to the converter
-features.py     the model's interface: inputs, flexible shapes, images, class labels, metadata
-package.py      what was written, compared with what was asked
-source.py       an existing .mlpackage as a source
-session.py      model.mlpackage → Session: Core ML's own predictor on macOS, the interpreter elsewhere
-interpreter/    evaluates a saved ML Program operator by operator
-snippet.py      Swift that runs a package
-quantize.py     8-bit and 4-bit weights, palettes, pruning
-activations.py  8-bit activations
+export.py     captured program → model.mlpackage
+rewrites.py   a program brought into operators that the converter translates
+operators.py  what Core ML and its converter can't take, and how it is said
+features.py   the model's interface: names, flexible shapes, images, class labels, metadata
+files.py      the .mlpackage: reading it, and comparing what was written with what was asked
+source.py     an existing .mlpackage as a source
+session.py    model.mlpackage → Session: Core ML's own predictor on macOS, the interpreter elsewhere
+interpreter/  evaluates a saved ML Program operator by operator
+quantize/     8-bit and 4-bit weights, palettes, pruning; 8-bit activations
+snippets.py   Swift that runs a package
+backend.py    coremltools, imported without what it merely supports, and its noise kept off the terminal
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.contract import Target, Verb, check_file, hookimpl, option
+from modelexport.errors import OptionError
+from modelexport.toolkit import importable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +35,10 @@ __all__ = ["ExportOptions", "QuantizeOptions", "RunOptions"]
 
 #: Core ML itself predicts on macOS only; the interpreter computes with PyTorch
 _RUN = ("coremltools",) if sys.platform == "darwin" else ("coremltools", "torch")
+
+
+#: mode of quantization → the integers that it has, and how its lack of others is said
+_WIDTHS = {"linear": ((8, 4), "linear quantization has"), "activations": ((8,), "activations have")}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,16 @@ class ExportOptions:
     version: str | None = option(None, "version, as Xcode shows it")
     description: str | None = option(None, "what the model does, as Xcode shows it")
 
+    def __post_init__(self) -> None:
+        if self.bound < 1:
+            raise OptionError(f"bound={self.bound} is no size", "give 1 or more")
+        if self.labels != "processing":
+            check_file("labels", self.labels)
+        if self.image_input is not None:
+            from .features import Image
+
+            Image.parse(self.image_input)
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -72,6 +88,10 @@ class RunOptions:
         "artifact", "the processors Core ML may use, on macOS; artifact: those it was exported for"
     )
     threads: int = option(0, "threads of the interpreter; 0 leaves PyTorch's")
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise OptionError(f"threads={self.threads} is no number of threads", "give 1 or more, or 0")
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,23 @@ class QuantizeOptions:
         (),
         "constants to leave as they are, and operators whose activations are to be left, by name; * and ? match",
     )
+
+    def __post_init__(self) -> None:
+        widths, of_what = _WIDTHS.get(self.mode, ((self.bits,), ""))
+        if self.bits not in widths:
+            raise OptionError(
+                f"{of_what} no {self.bits}-bit integers", f"give -k bits={' or '.join(map(str, widths))}"
+            )
+        if not 0 < self.sparsity < 1:
+            raise OptionError(f"a sparsity of {self.sparsity:g} is none", "give a share between 0 and 1")
+        sizes = (self.min_size, self.block_size, self.group_size or 1)
+        if any(size is not None and size < 1 for size in sizes):
+            raise OptionError("sizes are 1 or more", "leave out -k min-size, block-size and group-size")
+        if (self.mode, self.algorithm) == ("palettize", "kmeans") and not importable("sklearn"):
+            raise OptionError(
+                "palettes by k-means need scikit-learn",
+                "pip install 'modelexport-coreml[quantize]', or -k algorithm=uniform",
+            )
 
 
 @hookimpl
@@ -151,9 +188,9 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
 
 @hookimpl
 def mx_snippet(artifact: Artifact, language: str) -> Mapping[str, str]:
-    from . import snippet
+    from . import snippets
 
-    return snippet.swift(artifact)
+    return snippets.swift(artifact)
 
 
 @hookimpl

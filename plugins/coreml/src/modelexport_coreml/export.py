@@ -6,20 +6,51 @@ given to it, and what was written is compared with what was asked. Whether the n
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Build, Captured
-from modelexport.errors import ConversionError, first_line, is_disk_error
+from modelexport.errors import ConversionError, is_disk_error
+from modelexport.toolkit import bound_notes, bounded, bounds, stage
 
-from . import features, lowering, package, translations
-from .package import FILE, quiet
+from . import features, files, operators, rewrites
+from .backend import compute_unit, coremltools, quiet
+from .features import Image
+from .files import FILE
 
 if TYPE_CHECKING:
     from . import ExportOptions
 
-#: operators named in one message, at most
-_NAMED = 20
+
+@dataclass(frozen=True)
+class _Interface:
+    """The model's inputs and outputs as the converter is to write them.
+
+    `inputs` are coremltools' types, `names` says what each input and output of the model is called in the package.
+    Dims without an end go to the sizes in `bounds`; where sizes are `listed`, they are no ranges. `labels` are a
+    classifier's.
+    """
+
+    inputs: Sequence[Any]
+    names: Mapping[str, str]
+    bounds: Mapping[str, int]
+    listed: bool
+    image: Image | None
+    labels: Sequence[str] | None
+
+    @classmethod
+    def of(cls, captured: Captured, options: ExportOptions) -> _Interface:
+        """Raises OptionError for one that Core ML can't have."""
+        image = features.image_of(captured.inputs, options.image_input)
+        labels = features.labels_of(captured, options.labels)
+        largest = bounds(captured.inputs, options.bound)
+        specs = [bounded(spec, largest) for spec in captured.inputs]
+        listed = features.lists_shapes(specs, options.shapes)
+        names = features.identifiers(captured)
+        inputs = features.input_types(specs, names, image, listed)
+        return cls(inputs, names, largest, listed, image, labels)
 
 
 def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
@@ -28,78 +59,66 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     Raises OptionError for an interface that Core ML can't have, ConversionError for everything else; operators
     without a translation are listed all at once.
     """
-    features.refuse(captured)
-    with quiet():
-        import coremltools  # noqa: F401  its import warns of what only macOS has
-    image, labels = features.image_of(captured, options), features.labels(captured, options)
-    listed = features.lists_shapes(captured, options)
-    names = features.identifiers(captured)
-    wanted = features.inputs(captured, names, image, listed, options.bound)
-    outputs = [names[spec.name] for spec in captured.outputs]
-    model, refused = _converted(captured.program, wanted, outputs, labels, options)
+    operators.check_interface(captured.inputs, captured.outputs)
+    interface = _Interface.of(captured, options)
+    model, refused = _converted(captured, interface, options)
     features.describe(model, options)
+    stage("compare the package with the model")
     with quiet():
         model.save(str(out / FILE))
-    operators, weights = package.check(out / FILE, model._mil_program, captured, names, labels is not None)
-    details: dict[str, Any] = {
-        "operators": operators,
-        "weights": weights,
-        "deployment_target": options.deployment_target,
-        "compute_precision": options.compute_precision,
-        "compute_units": options.compute_units,
-        "shapes": "enumerated" if listed else "range",
-        "names": {name: written for name, written in names.items() if name != written},
-    }
-    if image is not None:
-        details["image"] = {
-            "input": image.name,
-            "scale": image.scale,
-            "bias": list(image.bias),
-            "color": image.color,
-        }
-    if labels is not None:
-        details["classifier"] = {"labels": len(labels), "output": captured.outputs[0].name}
+    classifier = interface.labels is not None
+    counts, weights = files.check(out / FILE, model._mil_program, captured, interface.names, classifier)
+    details = {"operators": counts, "weights": weights, **_details(captured, interface, options)}
     notes = [f"attention and recurrence were taken apart: whole, {refused}"] if refused else []
-    notes += _unbounded(captured, options.bound)
+    notes += bound_notes(interface.bounds, "Core ML wants one")
     return Build(FILE, ("torch", "coremltools"), options.compute_precision, details, tuple(notes))
 
 
-def _unbounded(captured: Captured, bound: int) -> list[str]:
-    names = sorted({dim.name for spec in captured.inputs for dim in spec.dims if dim.max is None})
-    return [f"{name} has no upper bound, and Core ML wants one: it is {bound} (-k bound=…)" for name in names]
+def _details(captured: Captured, interface: _Interface, options: ExportOptions) -> dict[str, Any]:
+    """What a session, a quantizer and snippets read of the package's interface."""
+    details: dict[str, Any] = {
+        "deployment_target": options.deployment_target,
+        "compute_precision": options.compute_precision,
+        "compute_units": options.compute_units,
+        "shapes": "enumerated" if interface.listed else "range",
+        "bounds": dict(interface.bounds),
+        "names": {name: written for name, written in interface.names.items() if name != written},
+    }
+    if interface.image is not None:
+        details["image"] = interface.image.details
+    if interface.labels is not None:
+        details["classifier"] = {"labels": len(interface.labels), "output": captured.outputs[0].name}
+    return details
 
 
-def _converted(
-    source: Any, wanted: list[Any], outputs: list[str], labels: list[str] | None, options: ExportOptions
-) -> tuple[Any, str]:
+def _converted(captured: Captured, interface: _Interface, options: ExportOptions) -> tuple[Any, str]:
     """The converted model, and why attention and recurrence were taken apart, where they were.
 
     What Core ML has an operator for is given to the converter whole, and only where it refuses that, taken apart.
     """
-    translations.register()
-    program = lowering.lowered(source)
-    features.refuse_state(program, options)
-    whole = lowering.holds_composites(program)
-    if missing := lowering.find_unsupported(program):
-        raise _unsupported(missing)
+    outputs = [interface.names[spec.name] for spec in captured.outputs]
+    rewrites.teach_converter()
+    stage("lower the captured program")
+    program = rewrites.lowered(captured.program)
+    operators.check_state(program, options.deployment_target, options.compute_precision)
+    operators.check_translated(program)
+    whole = rewrites.holds_composites(program)
     try:
-        return _convert(program, wanted, outputs, labels, options), ""
+        return _convert(program, interface, outputs, options), ""
     except ConversionError as error:
         if not whole:
             raise
         refused = error.message
-    program = lowering.lowered(source, whole=False)
-    if missing := lowering.find_unsupported(program):
-        raise _unsupported(missing)
-    return _convert(program, wanted, outputs, labels, options), refused
+    stage("take attention and recurrence apart")
+    program = rewrites.lowered(captured.program, whole=False)
+    operators.check_translated(program)
+    return _convert(program, interface, outputs, options), refused
 
 
-def _convert(
-    program: Any, wanted: list[Any], outputs: list[str], labels: list[str] | None, options: ExportOptions
-) -> Any:
-    import coremltools as ct
-
-    classifier = None if labels is None else ct.ClassifierConfig(labels, predicted_feature_name=features.LABEL)
+def _convert(program: Any, interface: _Interface, outputs: Sequence[str], options: ExportOptions) -> Any:
+    stage("convert with coremltools")
+    ct, labels = coremltools(), interface.labels
+    classifier = None if labels is None else ct.ClassifierConfig(list(labels), predicted_feature_name=files.LABEL)
     half = options.compute_precision == "float16"
     with quiet():
         try:
@@ -107,51 +126,15 @@ def _convert(
                 program,
                 source="pytorch",
                 convert_to="mlprogram",
-                inputs=wanted,
+                inputs=list(interface.inputs),
                 outputs=[ct.TensorType(name=name) for name in outputs],
                 classifier_config=classifier,
                 minimum_deployment_target=ct.target[options.deployment_target],
                 compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-                compute_units=package.units(options.compute_units),
+                compute_units=compute_unit(options.compute_units),
                 skip_model_load=True,
             )
         except Exception as error:
             if is_disk_error(error):
                 raise
-            raise _translate(error) from error
-
-
-def _unsupported(missing: list[lowering.Unsupported]) -> ConversionError:
-    listed = "; ".join(map(str, missing[:_NAMED]))
-    more = f"; and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-    kinds = len({item.operator for item in missing})
-    hints = list(dict.fromkeys(item.hint for item in missing if item.hint))
-    return ConversionError(
-        f"{kinds} operator{'s have' if kinds > 1 else ' has'} no Core ML translation: {listed}{more}",
-        "; ".join(hints) or "replace them with operators that Core ML has",
-    )
-
-
-#: what the converter says → what helps
-_KNOWN = (
-    ("float64", "Core ML computes in float32 at most: cast the model with .float()"),
-    ("symbolic", "it wants a size that is dynamic here to be fixed: declare that dim as a number with --input"),
-    ("adaptive pooling", "fix the height and width with --input, in multiples of the pool's output"),
-    (
-        "both as function's input and output",
-        "an output has the name of a buffer that is updated: name it otherwise",
-    ),
-    ("state", "Core ML has states since iOS18: -k deployment-target=iOS18"),
-)
-
-
-def _translate(error: Exception) -> ConversionError:
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    said = first_line(root)
-    hint = next((hint for word, hint in _KNOWN if word in str(root).lower()), "")
-    return ConversionError(
-        f"coremltools can't convert the model: {type(root).__name__}: {said}",
-        f"{hint}; --debug shows the whole trace".removeprefix("; "),
-    )
+            raise operators.converter_refused(error) from error

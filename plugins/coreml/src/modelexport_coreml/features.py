@@ -1,16 +1,19 @@
-"""The model's interface as Core ML sees it: inputs, flexible shapes, images, class labels, metadata."""
+"""The model's interface as Core ML sees it: names, flexible shapes, images, class labels, metadata."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.contract import Captured, Dim, TensorSpec
-from modelexport.errors import ConversionError, OptionError
+from modelexport.contract import Captured, Dim, TensorSpec, dims_of
+from modelexport.errors import OptionError
+from modelexport.toolkit import size_combinations
+
+from .backend import coremltools
+from .files import ARRAYS
 
 if TYPE_CHECKING:
     from . import ExportOptions
@@ -18,12 +21,16 @@ if TYPE_CHECKING:
 #: shapes that Core ML takes in a list
 MOST_SHAPES = 128
 
-#: the name of a classifier's answer; its probabilities are a dictionary beside it
-LABEL = "classLabel"
+#: the value of `labels` that stands for those that the source carries
+CARRIED = "processing"
 
-#: what becomes of dtypes that Core ML's arrays don't have
-DTYPES = {"int64": "int32", "int16": "int32", "int8": "int32", "uint8": "int32", "uint16": "int32"}
-DTYPES |= {"float64": "float32", "bool": "float32", "bfloat16": "float32"}
+#: colour of an image → its channels
+_CHANNELS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1}
+
+_IMAGE_HINT = "write name,scale,bias,color, as in x,0.017,-2.1/-2.0/-1.8,RGB; color is RGB, BGR or GRAYSCALE"
+
+
+# --------------------------------------------------------------------------------------- images
 
 
 @dataclass(frozen=True)
@@ -31,118 +38,122 @@ class Image:
     """An input that takes an image: the model gets `pixel * scale + bias`, channel by channel."""
 
     name: str
-    scale: float
-    bias: tuple[float, ...]
-    color: str
+    scale: float = 1.0
+    bias: tuple[float, ...] = (0.0,)
+    color: str = "RGB"
 
     @classmethod
     def parse(cls, text: str) -> Image:
-        """Read `name,scale,bias,color`; all but the name may be left out. Raises OptionError."""
+        """Read `name,scale,bias,color`; all but the name may be left out. Raises OptionError.
+
+        >>> Image.parse("x,0.5,-1/0/1,bgr")
+        Image(name='x', scale=0.5, bias=(-1.0, 0.0, 1.0), color='BGR')
+        """
         parts = [part.strip() for part in text.split(",")]
-        parts += ["1", "0", "RGB"][len(parts) - 1 :]
-        name, scale, bias, color = (*parts[:4],)
+        name, scale, bias, color = (*parts, *["1", "0", "RGB"][len(parts) - 1 :])[:4]
         try:
-            found = cls(name, float(scale), tuple(float(part) for part in bias.split("/")), color.upper())
+            image = cls(name, float(scale), tuple(float(part) for part in bias.split("/")), color.upper())
         except ValueError as error:
             raise OptionError(f"can't read image-input={text}", _IMAGE_HINT) from error
-        if len(parts) > 4 or not name or found.scale == 0 or found.color not in ("RGB", "BGR", "GRAYSCALE"):
+        if len(parts) > 4 or not name or image.scale == 0 or image.color not in _CHANNELS:
             raise OptionError(f"can't use image-input={text}", _IMAGE_HINT)
-        return found
+        if len(image.bias) not in (1, image.channels):
+            raise OptionError(
+                f"image-input gives {len(image.bias)} biases for {image.channels} channels", _IMAGE_HINT
+            )
+        return image
+
+    @property
+    def channels(self) -> int:
+        return _CHANNELS[self.color]
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """As the manifest keeps it."""
+        return {"input": self.name, "scale": self.scale, "bias": list(self.bias), "color": self.color}
 
 
-_IMAGE_HINT = "write name,scale,bias,color, as in x,0.017,-2.1/-2.0/-1.8,RGB; color is RGB, BGR or GRAYSCALE"
-
-
-def image_of(captured: Captured, options: ExportOptions) -> Image | None:
+def image_of(specs: Sequence[TensorSpec], text: str | None) -> Image | None:
     """The image input asked for. Raises OptionError where the model has no such input, or it is no image."""
-    if options.image_input is None:
+    if text is None:
         return None
-    image = Image.parse(options.image_input)
-    spec = next((spec for spec in captured.inputs if spec.name == image.name), None)
+    image = Image.parse(text)
+    spec = next((spec for spec in specs if spec.name == image.name), None)
     if spec is None:
-        names = ", ".join(spec.name for spec in captured.inputs)
+        names = ", ".join(spec.name for spec in specs)
         raise OptionError(f"image-input names {image.name!r}, which is no input", f"one of {names}")
-    channels = 1 if image.color == "GRAYSCALE" else 3
-    if len(spec.shape) != 4 or spec.shape[:2] != (1, channels) or spec.dtype != "float32":
+    if len(spec.shape) != 4 or spec.shape[:2] != (1, image.channels) or spec.dtype != "float32":
         raise OptionError(
             f"input {spec} takes no {image.color} image",
-            f"Core ML's images are {image.name}:float32[1,{channels},height,width]: declare it so with --input",
+            f"declare it as {image.name}:float32[1,{image.channels},HEIGHT,WIDTH] with --input",
         )
-    if len(image.bias) not in (1, channels):
-        raise OptionError(f"image-input gives {len(image.bias)} biases for {channels} channels", _IMAGE_HINT)
     return image
 
 
+# --------------------------------------------------------------------------------------- names and shapes
+
+
 def identifiers(captured: Captured) -> dict[str, str]:
-    """What Core ML calls each input and output: identifiers, so that Swift can name them, and all different."""
-    found: dict[str, str] = {}
+    """What Core ML calls each input and output: identifiers, so that Swift can name them, and all different.
+
+    Only what Swift can't have in a name is changed: reserved words stay, unlike in the toolkit's `identifier`.
+    """
+    names: dict[str, str] = {}
     for spec in (*captured.inputs, *captured.outputs):
         name = re.sub(r"\W", "_", spec.name, flags=re.ASCII)
         name = f"_{name}" if not name or name[0].isdigit() else name
-        while name in found.values():
+        while name in names.values():
             name += "_"
-        found[spec.name] = name
-    return found
+        names[spec.name] = name
+    return names
 
 
-def inputs(
-    captured: Captured, names: Mapping[str, str], image: Image | None, enumerated: bool, bound: int
+def lists_shapes(specs: Sequence[TensorSpec], shapes: str) -> bool:
+    """Whether sizes are listed: where it was asked, and for dims in steps, which a range can't say."""
+    dims = dims_of(specs)
+    return bool(dims) and (shapes == "enumerated" or any(dim.multiple > 1 for dim in dims))
+
+
+def input_types(
+    specs: Sequence[TensorSpec], names: Mapping[str, str], image: Image | None, listed: bool
 ) -> list[Any]:
-    """coremltools' input types, with the dtypes and dims that were declared. Raises OptionError."""
-    import coremltools as ct
+    """coremltools' input types, with the dtypes and dims that were declared; no dim is open.
+
+    Raises OptionError where `listed` shapes are too many.
+    """
+    shapes = _listed(specs) if listed else _ranges(specs)
+    return [_input_type(spec, names[spec.name], shapes[spec.name], image) for spec in specs]
+
+
+def _input_type(spec: TensorSpec, name: str, shape: Any, image: Image | None) -> Any:
     import numpy as np
 
-    shapes = _enumerated(captured.inputs) if enumerated else _ranged(captured.inputs, bound)
-    found = []
-    for spec in captured.inputs:
-        if image is not None and spec.name == image.name:
-            bias = list(image.bias) if len(image.bias) > 1 else image.bias[0]
-            layout = ct.colorlayout[image.color]
-            name = names[spec.name]
-            found.append(ct.ImageType(name, shapes[spec.name], scale=image.scale, bias=bias, color_layout=layout))
-            continue
-        dtype = np.dtype(DTYPES.get(spec.dtype, spec.dtype)).type
-        found.append(ct.TensorType(names[spec.name], shapes[spec.name], dtype=dtype))
-    return found
+    ct = coremltools()
+    if image is None or spec.name != image.name:
+        return ct.TensorType(name, shape, dtype=np.dtype(ARRAYS[spec.dtype]).type)
+    bias = list(image.bias) if len(image.bias) > 1 else image.bias[0]
+    return ct.ImageType(name, shape, scale=image.scale, bias=bias, color_layout=ct.colorlayout[image.color])
 
 
-def lists_shapes(captured: Captured, options: ExportOptions) -> bool:
-    """Whether sizes are listed: where it was asked, and for dims in steps, which a range can't say."""
-    dims = [dim for spec in captured.inputs for dim in spec.dims]
-    return bool(dims) and (options.shapes == "enumerated" or any(dim.multiple > 1 for dim in dims))
-
-
-def _ranged(specs: Sequence[TensorSpec], bound: int) -> dict[str, Any]:
-    import coremltools as ct
-
-    dims = {dim.name: dim for spec in specs for dim in spec.dims}
-    ranges = {
-        name: ct.RangeDim(dim.min, max(dim.min, bound) if dim.max is None else dim.max, default=dim.min)
-        for name, dim in dims.items()
-    }
+def _ranges(specs: Sequence[TensorSpec]) -> dict[str, Any]:
+    ct = coremltools()
+    ranges = {dim.name: ct.RangeDim(dim.min, dim.max, default=dim.min) for dim in dims_of(specs)}
     return {
         spec.name: ct.Shape([ranges[size.name] if isinstance(size, Dim) else size for size in spec.shape])
         for spec in specs
     }
 
 
-def _enumerated(specs: Sequence[TensorSpec]) -> dict[str, Any]:
+def _listed(specs: Sequence[TensorSpec]) -> dict[str, Any]:
     """Every combination of the sizes that the declared dims allow, in one order for all inputs."""
-    import coremltools as ct
-
-    dims = list({dim.name: dim for spec in specs for dim in spec.dims}.values())
-    count = 1
-    for dim in dims:
-        count *= len(dim.sizes) if dim.max is not None else MOST_SHAPES + 1
-    if count > MOST_SHAPES:
+    dims = dims_of(specs)
+    combinations = size_combinations(dims, MOST_SHAPES)
+    if combinations is None:
         raise OptionError(
             f"the dims {', '.join(map(str, dims))} allow more than the {MOST_SHAPES} shapes that Core ML can list",
             "declare fewer sizes, in steps: seq=64..512/64; or use -k shapes=range",
         )
-    names = [dim.name for dim in dims]
-    combinations = [
-        dict(zip(names, sizes, strict=True)) for sizes in itertools.product(*(dim.sizes for dim in dims))
-    ]
+    ct = coremltools()
     return {
         spec.name: ct.EnumeratedShapes([_sized(spec, sizes) for sizes in combinations])
         if spec.dims
@@ -158,36 +169,37 @@ def _sized(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:
 # --------------------------------------------------------------------------------------- labels, metadata
 
 
-def labels(captured: Captured, options: ExportOptions) -> list[str] | None:
-    """The class labels asked for. Raises OptionError where they are missing or don't fit the output."""
-    if options.labels is None:
+def labels_of(captured: Captured, where: str | None) -> list[str] | None:
+    """The class labels asked for: those of the file `where`, one a line, or those that the source carries.
+
+    Raises OptionError where there are none, or they don't fit the output.
+    """
+    if where is None:
         return None
-    if options.labels == "processing":
-        found = _carried(captured.processing)
-    else:
-        path = Path(options.labels)
-        if not path.is_file():
-            raise OptionError(f"labels={options.labels}: there is no such file", "a text file, one label a line")
-        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    labels = _carried(captured.processing) if where == CARRIED else _lines(Path(where))
     if len(captured.outputs) != 1:
         names = ", ".join(spec.name for spec in captured.outputs)
         raise OptionError(f"a classifier has one output, this model has {names}", "leave out -k labels")
     shape = captured.outputs[0].shape
-    if not shape or shape[-1] != len(found) or any(size != 1 for size in shape[:-1]):
+    if not shape or shape[-1] != len(labels) or any(size != 1 for size in shape[:-1]):
         raise OptionError(
-            f"{len(found)} labels don't fit the output {captured.outputs[0]}",
-            f"Core ML's classifiers give one row: [1,{len(found)}]; fix the batch to 1 with --input",
+            f"{len(labels)} labels don't fit the output {captured.outputs[0]}",
+            f"Core ML's classifiers give one row: [1,{len(labels)}]; fix the batch to 1 with --input",
         )
-    return found
+    return labels
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _carried(processing: Mapping[str, Any]) -> list[str]:
-    found = processing.get("labels")
-    if not found:
+    labels = processing.get("labels")
+    if not labels:
         raise OptionError("the source carries no labels", "give a text file: -k labels=classes.txt")
-    if isinstance(found, Mapping):
-        return [str(found[key]) for key in sorted(found, key=int)]
-    return [str(label) for label in found]
+    if isinstance(labels, Mapping):
+        return [str(labels[key]) for key in sorted(labels, key=int)]
+    return [str(label) for label in labels]
 
 
 def describe(model: Any, options: ExportOptions) -> None:
@@ -200,49 +212,3 @@ def describe(model: Any, options: ExportOptions) -> None:
     ):
         if value is not None:
             setattr(model, field, value)
-
-
-def refuse_state(program: Any, options: ExportOptions) -> None:
-    """Raise ConversionError for a state that Core ML can't keep: its states are float16, and begin as zeros.
-
-    `program` is a lowered one: only there does the signature say which buffers are written to.
-    """
-    names = list(program.graph_signature.buffers_to_mutate.values())
-    if not names:
-        return
-    if options.deployment_target != "iOS18":
-        raise ConversionError(
-            f"the model updates its buffer {names[0]!r}: Core ML has states since iOS 18",
-            "-k deployment-target=iOS18; or take the state as an input and return it",
-        )
-    if options.compute_precision != "float16":
-        raise ConversionError(
-            f"the model updates its buffer {names[0]!r}: Core ML keeps states in float16",
-            "-k compute-precision=float16; or take the state as an input and return it",
-        )
-    started = [name for name in names if name in program.state_dict and program.state_dict[name].any()]
-    if started:
-        raise ConversionError(
-            f"the buffer {started[0]!r} begins with values: Core ML's states begin with zeros",
-            "set it to zeros before the export; or take the state as an input and return it",
-        )
-
-
-def refuse(captured: Captured) -> None:
-    """Raise ConversionError for inputs and outputs that Core ML has no type for."""
-    for kind, specs in (("input", captured.inputs), ("output", captured.outputs)):
-        for spec in specs:
-            if spec.dtype.startswith("complex"):
-                raise ConversionError(
-                    f"{kind} {spec.name!r} is {spec.dtype}, which Core ML doesn't have",
-                    "take and return pairs of real numbers instead: torch.view_as_complex, torch.view_as_real",
-                )
-            if len(spec.shape) > 5:
-                raise ConversionError(
-                    f"{kind} {spec.name!r} has {len(spec.shape)} dims, Core ML takes five", "reshape it inside"
-                )
-    scalars = [spec.name for spec in captured.inputs if not spec.shape]
-    if scalars:
-        raise ConversionError(
-            f"input {scalars[0]!r} has no dims, Core ML's inputs have one at least", "declare it as [1]"
-        )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from modelexport.contract import Artifact, Session, TensorSpec
 from modelexport.errors import InputError, MxError, RuntimeFailure, first_line
 
-from . import package
-from .features import LABEL
+from . import files
+from .backend import compute_unit, coremltools, quiet
 
 if TYPE_CHECKING:
     from modelexport.contract import Array, Arrays
@@ -53,30 +53,27 @@ def _interpreter(path: Path, threads: int) -> tuple[Evaluate, dict[str, Any]]:
         import torch
 
         torch.set_num_threads(threads)
-    spec = package.load_spec(path)
-    interpreter = Interpreter.of(package.load_program(path, spec))
+    spec = files.load_spec(path)
+    interpreter = Interpreter.of(files.load_program(path, spec))
     return interpreter, {feature.name: feature for feature in spec.description.input}
 
 
 def _predictor(path: Path, units: str) -> tuple[Evaluate, dict[str, Any]]:
-    with package.quiet():
-        import coremltools as ct
-
+    with quiet():
         try:
-            model = ct.models.MLModel(str(path), compute_units=package.units(units))
+            model = coremltools().models.MLModel(str(path), compute_units=compute_unit(units))
         except Exception as error:
             raise RuntimeFailure(
                 f"Core ML can't load {path.name}: {first_line(error)}", "this macOS may be older than its target"
             ) from error
     spec = model.get_spec()
     state = model.make_state() if spec.description.state else None
-    labels = (
-        package.class_labels(package.load_program(path, spec)) if spec.description.predictedFeatureName else []
-    )
+    classifier = bool(spec.description.predictedFeatureName)
+    labels = files.class_labels(files.load_program(path, spec)) if classifier else []
 
     def evaluate(inputs: Arrays) -> Mapping[str, Any]:
-        found = model.predict(inputs, state) if state is not None else model.predict(inputs)
-        return {name: _in_order(value, labels) for name, value in found.items()}
+        outputs = model.predict(inputs, state) if state is not None else model.predict(inputs)
+        return {name: _in_order(value, labels) for name, value in outputs.items()}
 
     return evaluate, {feature.name: feature for feature in spec.description.input}
 
@@ -92,11 +89,11 @@ def caller(
     """The call of a Session: the declared names and dtypes outside, the program's inside."""
     written = artifact.details.get("names", {})
     compute = computer(evaluate, features, artifact.inputs, artifact.details)
-    outputs = [(spec, written.get(spec.name, spec.name), _native(spec.dtype)) for spec in artifact.outputs]
+    specs = [(spec, written.get(spec.name, spec.name), _native(spec.dtype)) for spec in artifact.outputs]
 
     def call(arrays: Mapping[str, Array]) -> Arrays:
-        found = compute(arrays)
-        return {spec.name: _answer(found[inner], spec, dtype) for spec, inner, dtype in outputs}
+        outputs = compute(arrays)
+        return {spec.name: _answer(outputs[inner], spec, dtype) for spec, inner, dtype in specs}
 
     return call
 
@@ -104,19 +101,23 @@ def caller(
 def computer(
     evaluate: Evaluate, features: Mapping[str, Any], inputs: Sequence[TensorSpec], details: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Array]], Mapping[str, Any]]:
-    """Outputs, under the program's names, of arrays under the declared ones; a classifier's is one array."""
+    """Outputs, under the program's names, of arrays under the declared ones; a classifier's is one array.
+
+    Raises InputError where the program has no input of a declared name. The function raises it for arrays that the
+    program does not take, and RuntimeFailure where it fails.
+    """
     image, classifier, written = details.get("image"), details.get("classifier"), details.get("names", {})
-    given_as = [(spec.name, written.get(spec.name, spec.name)) for spec in inputs]
-    if strangers := [name for name, inner in given_as if inner not in features]:
+    names = [(spec.name, written.get(spec.name, spec.name)) for spec in inputs]
+    if strangers := [name for name, inner in names if inner not in features]:
         raise InputError(f"the program has no input {strangers[0]!r}", f"it has {', '.join(features)}")
 
     def compute(arrays: Mapping[str, Array]) -> Mapping[str, Any]:
-        given = {inner: _given(name, arrays[name], features[inner]) for name, inner in given_as}
+        native = {inner: _in_type(name, arrays[name], features[inner]) for name, inner in names}
         if image is not None:
             inner = written.get(image["input"], image["input"])
-            given[inner] = _pixels(given[inner], image)
+            native[inner] = _pixels(native[inner], image)
         try:
-            found = evaluate(given)
+            outputs = evaluate(native)
         except MxError:
             raise
         except Exception as error:
@@ -124,9 +125,10 @@ def computer(
                 f"the program failed: {type(error).__name__}: {first_line(error)}", "check the inputs' sizes"
             ) from error
         if classifier is not None:
-            answer = next(value for name, value in found.items() if name != classifier.get("label", LABEL))
-            found = {written.get(classifier["output"], classifier["output"]): answer}
-        return found
+            label = classifier.get("label", files.LABEL)
+            probabilities = next(value for name, value in outputs.items() if name != label)
+            outputs = {written.get(classifier["output"], classifier["output"]): probabilities}
+        return outputs
 
     return compute
 
@@ -150,12 +152,12 @@ def _native(dtype: str) -> Any:
     return np.dtype(dtype)
 
 
-def _given(name: str, array: Array, feature: Any) -> Array:
+def _in_type(name: str, array: Array, feature: Any) -> Array:
     """An input in the program's type. Raises InputError where 32 bits or the program's sizes don't hold it."""
     import numpy as np
 
-    kind = package.array_type(feature)
-    if not package.takes(feature, array.shape):
+    kind = files.array_type(feature)
+    if not files.takes(feature, array.shape):
         raise InputError(
             f"input {name!r} of shape {list(array.shape)} is outside the sizes that the program was made for",
             "export it with other dims, or a larger -k bound=",
@@ -164,8 +166,7 @@ def _given(name: str, array: Array, feature: Any) -> Array:
         return array
     if kind == "int32" and array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)):
         raise InputError(f"input {name!r} holds values beyond 32 bits", "Core ML's integers have 32 bits")
-    found: Array = array.astype(np.dtype(kind))
-    return found
+    return array.astype(np.dtype(kind))
 
 
 def _pixels(array: Array, image: Mapping[str, Any]) -> Array:

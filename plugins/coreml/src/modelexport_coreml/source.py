@@ -6,21 +6,20 @@ The reference is what a session of the artifact would be: Core ML's predictor on
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.contract import Build, Dim, LoadOptions, Source, TensorSpec, key_of, unify_dims
-from modelexport.errors import MxError, OptionError, SourceError
-from modelexport.toolkit import importable
+from modelexport.contract import Build, Dim, LoadOptions, Source, TensorSpec, key_of
+from modelexport.errors import OptionError, SourceError
+from modelexport.toolkit import copy_as, declared, importable, reading, size_in_file
 
-from . import package
-from .package import FILE
+from . import files, session
+from .files import FILE
 
 if TYPE_CHECKING:
-    from modelexport.contract import Arrays
+    from modelexport.contract import Array, Arrays
 
     from . import ExportOptions
 
@@ -30,6 +29,9 @@ _SYSTEMS = {6: "iOS15", 7: "iOS16", 8: "iOS17", 9: "iOS18"}
 #: colour of an image → its name as an option has it, and how many channels it has
 _COLORS = {10: ("GRAYSCALE", 1), 20: ("RGB", 3), 30: ("BGR", 3)}
 
+#: what helps against an input, an output or a state that a session can't give, take or reset
+_CUT = "convert the model again without it"
+
 
 def load(path: Path, options: LoadOptions) -> Source:
     """Raises SourceError where the package is missing or damaged, or has what a session can't give or take."""
@@ -37,22 +39,12 @@ def load(path: Path, options: LoadOptions) -> Source:
     for module in ("coremltools", "torch"):
         if not importable(module):
             raise SourceError(f"reading {path} needs {module}", "pip install 'modelexport-coreml[run]'")
-    try:
-        spec = package.load_spec(path)
-        outputs = _outputs(path, spec)
-        details = _details(path, spec)
-        specs = _declared(options.inputs) or tuple(_spec(path, feature) for feature in spec.description.input)
-        return Source(
-            inputs=specs,
-            outputs=outputs,
-            format="coreml",
-            path=path,
-            reference=_reference(path, specs, outputs, details),
-        )
-    except SourceError:
-        raise
-    except MxError as error:
-        raise SourceError(f"{path} can't be read: {error.message}", error.hint) from error
+    with reading(path, "Core ML package"):
+        spec = files.load_spec(path)
+        outputs, details = _outputs(path, spec), _details(path, spec)
+        inputs = _inputs(path, spec, options)
+        reference = _reference(path, inputs, outputs, details)
+        return Source(inputs=inputs, outputs=outputs, format="coreml", path=path, reference=reference)
 
 
 def copy_package(source: Source, out: Path, options: ExportOptions) -> Build:
@@ -67,16 +59,16 @@ def copy_package(source: Source, out: Path, options: ExportOptions) -> Build:
             f"{source.path} is copied as it is: {', '.join(asked)} can't be changed",
             "leave the option out, or export the model that the package was made from",
         )
-    shutil.copytree(source.path, out / FILE)
-    spec = package.load_spec(out / FILE)
-    program = package.load_program(out / FILE, spec)
+    copy_as(source, out / FILE)
+    spec = files.load_spec(out / FILE)
+    program = files.load_program(out / FILE, spec)
     details = {
         **_details(source.path, spec),
-        "operators": package.count(program),
+        "operators": files.count_operators(program),
         "deployment_target": _SYSTEMS.get(spec.specificationVersion, f"specification {spec.specificationVersion}"),
         "compute_units": options.compute_units,
     }
-    return Build(FILE, ("coremltools",), package.precision(program), details)
+    return Build(FILE, ("coremltools",), files.precision(program), details)
 
 
 def _check_kind(path: Path) -> None:
@@ -95,20 +87,36 @@ def _check_kind(path: Path) -> None:
 # --------------------------------------------------------------------------------------- inputs
 
 
-def _declared(texts: Sequence[str]) -> tuple[TensorSpec, ...]:
-    return unify_dims([TensorSpec.parse(text) for text in texts])
+def _inputs(path: Path, spec: Any, options: LoadOptions) -> tuple[TensorSpec, ...]:
+    """The inputs as `--input` declares them, else as the package does."""
+    features = spec.description.input
+    if not options.inputs:
+        return tuple(_spec(path, feature) for feature in features)
+    return declared(path, [_outline(path, feature) for feature in features], options)
 
 
 def _spec(path: Path, feature: Any) -> TensorSpec:
-    kind = package.array_type(feature)
-    if kind == "image":
+    if files.array_type(feature) == "image":
         return TensorSpec(feature.name, "float32", _image_shape(path, feature), (0, 255))
+    return TensorSpec(feature.name, _dtype(path, feature), _shape(path, feature))
+
+
+def _outline(path: Path, feature: Any) -> TensorSpec:
+    """An input's dtype and rank, where its sizes are declared: those of the package need be no dims then."""
+    if files.array_type(feature) == "image":
+        return _spec(path, feature)
+    kind = feature.type.multiArrayType
+    flexible = kind.WhichOneof("ShapeFlexibility")
+    rank = len(kind.shapeRange.sizeRanges if flexible == "shapeRange" else kind.shape)
+    sizes = tuple(size_in_file(None, feature.name, axis) for axis in range(rank))
+    return TensorSpec(feature.name, _dtype(path, feature), sizes)
+
+
+def _dtype(path: Path, feature: Any) -> str:
+    kind = files.array_type(feature)
     if kind not in ("float32", "float16", "int32", "float64"):
         raise SourceError(f"input {feature.name!r} of {path} is a {kind}, not an array of numbers", _CUT)
-    return TensorSpec(feature.name, kind, _shape(path, feature))
-
-
-_CUT = "convert the model again without it"
+    return kind
 
 
 def _image_shape(path: Path, feature: Any) -> tuple[int, ...]:
@@ -129,19 +137,25 @@ def _shape(path: Path, feature: Any) -> tuple[int | Dim, ...]:
         ends = [(max(1, r.lowerBound), _end(r.upperBound)) for r in kind.shapeRange.sizeRanges]
         return tuple(_size(feature, axis, low, high) for axis, (low, high) in enumerate(ends))
     if flexible == "enumeratedShapes":
-        shapes = {tuple(listed.shape) for listed in kind.enumeratedShapes.shapes}
-        axes = [sorted(set(sizes)) for sizes in zip(*shapes, strict=True)]
-        steps = [_size(feature, axis, own[0], own[-1], math.gcd(*own)) for axis, own in enumerate(axes)]
-        if len(shapes) == math.prod(len(size.sizes) for size in steps if isinstance(size, Dim)):
-            return tuple(steps)
-        listed = ", ".join(str(list(shape)) for shape in sorted(shapes)[:5])
-        raise SourceError(
-            f"input {feature.name!r} of {path} takes a list of shapes that no dims describe: {listed}",
-            "say which it is to take with --input",
-        )
+        return _steps(path, feature, {tuple(listed.shape) for listed in kind.enumeratedShapes.shapes})
     if not kind.shape:
-        raise SourceError(f"{path} does not say which shape input {feature.name!r} has", "give it with --input")
+        raise SourceError(
+            f"{path} does not say which shape input {feature.name!r} has", "convert the model again with one"
+        )
     return tuple(kind.shape)
+
+
+def _steps(path: Path, feature: Any, shapes: set[tuple[int, ...]]) -> tuple[int | Dim, ...]:
+    """Dims whose sizes give the listed shapes, and no others. Raises SourceError where none do."""
+    axes = [sorted(set(sizes)) for sizes in zip(*shapes, strict=True)]
+    steps = [_size(feature, axis, own[0], own[-1], math.gcd(*own)) for axis, own in enumerate(axes)]
+    if len(shapes) == math.prod(len(size.sizes) for size in steps if isinstance(size, Dim)):
+        return tuple(steps)
+    first = ", ".join(str(list(shape)) for shape in sorted(shapes)[:5])
+    raise SourceError(
+        f"input {feature.name!r} of {path} takes a list of shapes that no dims describe: {first}",
+        "say which it is to take with --input",
+    )
 
 
 def _size(feature: Any, axis: int, low: int, high: int | None, step: int = 1) -> int | Dim:
@@ -177,7 +191,7 @@ def _details(path: Path, spec: Any) -> dict[str, Any]:
     A session gives an image the pixels themselves: the package scales them.
     """
     details: dict[str, Any] = {}
-    images = [feature for feature in spec.description.input if package.array_type(feature) == "image"]
+    images = [feature for feature in spec.description.input if files.array_type(feature) == "image"]
     if len(images) > 1:
         raise SourceError(f"{path} takes {len(images)} images, one is what a session can give", _CUT)
     for feature in images:
@@ -189,17 +203,15 @@ def _details(path: Path, spec: Any) -> dict[str, Any]:
 
 
 def _reference(
-    path: Path, specs: tuple[TensorSpec, ...], outputs: tuple[str, ...], details: dict[str, Any]
-) -> Any:
+    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[str], details: Mapping[str, Any]
+) -> Callable[[Mapping[str, Array]], Arrays]:
     import numpy as np
 
-    from . import session
-
     evaluate, features, _ = session.open_package(path, details)
-    compute = session.computer(evaluate, features, specs, details)
+    compute = session.computer(evaluate, features, inputs, details)
 
-    def reference(inputs: Arrays) -> Arrays:
-        found = compute(inputs)
-        return {name: np.asarray(found[name]) for name in outputs}
+    def reference(arrays: Mapping[str, Array]) -> Arrays:
+        answers = compute(arrays)
+        return {name: np.asarray(answers[name]) for name in outputs}
 
     return reference

@@ -45,12 +45,12 @@ def constexpr_lut_to_dense(
         return lut[_unpacked(indices, bits, torch.Size(sizes).numel())].reshape(sizes)
     count, width = lut.shape[-2:]
     tables = torch.arange(lut.numel() // (count * width)).reshape(lut.shape[:-2])
-    found = lut.reshape(-1, count, width)[_spread(tables, indices), indices]
+    vectors = lut.reshape(-1, count, width)[_spread(tables, indices), indices]
     if width == 1:
-        return found.squeeze(-1)
+        return vectors.squeeze(-1)
     assert vector_axis is not None
     along = int(vector_axis) % indices.ndim
-    return found.movedim(-1, along + 1).flatten(along, along + 1)
+    return vectors.movedim(-1, along + 1).flatten(along, along + 1)
 
 
 @operator("constexpr_sparse_to_dense")

@@ -125,8 +125,8 @@ def quantize(
 ) -> Tensor:
     scale, zero_point = (_along(value, input, axis) for value in (scale, zero_point))
     low, high = (0, 255) if output_dtype == "uint8" else (-128, 127)
-    found = torch.round(input / scale) + (0 if zero_point is None else zero_point)
-    return found.clamp(low, high)
+    rounded = torch.round(input / scale) + (0 if zero_point is None else zero_point)
+    return rounded.clamp(low, high)
 
 
 @operator("dequantize")

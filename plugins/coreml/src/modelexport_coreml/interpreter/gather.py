@@ -15,14 +15,14 @@ def gather(
     along, shared = int(axis) % x.ndim, 0 if batch_dims is None else int(batch_dims)
     if shared:
         rows, places = x.flatten(0, shared - 1), indices.flatten(0, shared - 1)
-        found = [_taken(row, place, along - shared) for row, place in zip(rows, places, strict=True)]
-        return torch.stack(found).reshape(*x.shape[:shared], *found[0].shape)
+        taken = [_taken(row, place, along - shared) for row, place in zip(rows, places, strict=True)]
+        return torch.stack(taken).reshape(*x.shape[:shared], *taken[0].shape)
     return _taken(x, indices, along)
 
 
 def _taken(x: Tensor, indices: Tensor, axis: int) -> Tensor:
-    found = x.index_select(axis, _positive(indices, x.shape[axis]).reshape(-1))
-    return found.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
+    taken = x.index_select(axis, _positive(indices, x.shape[axis]).reshape(-1))
+    return taken.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
 def _positive(indices: Tensor, size: int) -> Tensor:
@@ -43,8 +43,8 @@ def gather_nd(
     if not shared:
         return x[_coordinates(indices, x)]
     rows, places = x.flatten(0, shared - 1), indices.flatten(0, shared - 1)
-    found = [row[_coordinates(place, row)] for row, place in zip(rows, places, strict=True)]
-    return torch.stack(found).reshape(*x.shape[:shared], *found[0].shape)
+    taken = [row[_coordinates(place, row)] for row, place in zip(rows, places, strict=True)]
+    return torch.stack(taken).reshape(*x.shape[:shared], *taken[0].shape)
 
 
 def _coordinates(indices: Tensor, x: Tensor) -> tuple[Tensor, ...]:

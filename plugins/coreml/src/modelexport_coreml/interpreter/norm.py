@@ -24,8 +24,8 @@ def instance_norm(x: Tensor, epsilon: Tensor, gamma: Tensor | None = None, beta:
 def layer_norm(
     x: Tensor, epsilon: Tensor, axes: Tensor | None = None, gamma: Tensor | None = None, beta: Tensor | None = None
 ) -> Tensor:
-    found = _normalized(x, axes_of(axes, x.ndim), epsilon)
-    return (found if gamma is None else found * gamma) + (0 if beta is None else beta)
+    normalized = _normalized(x, axes_of(axes, x.ndim), epsilon)
+    return (normalized if gamma is None else normalized * gamma) + (0 if beta is None else beta)
 
 
 @operator("l2_norm")
@@ -44,5 +44,5 @@ def _normalized(x: Tensor, axes: list[int], epsilon: Tensor) -> Tensor:
 
 
 def _scaled(x: Tensor, gamma: Tensor | None, beta: Tensor | None, rank: int) -> Tensor:
-    found = x if gamma is None else x * channels(gamma, rank)
-    return found if beta is None else found + channels(beta, rank)
+    scaled = x if gamma is None else x * channels(gamma, rank)
+    return scaled if beta is None else scaled + channels(beta, rank)

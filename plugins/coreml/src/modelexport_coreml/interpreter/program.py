@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from modelexport.errors import CannotRunHere, RuntimeFailure, first_line
 
+from ..backend import coremltools
 from . import compressed, conv, elementwise, gather, linear, norm, pool, recurrent, reduce, resize, shape
 from .registry import OPERATORS, Tensor
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 #: the modules that hold the operators
 KINDS = (compressed, conv, elementwise, gather, linear, norm, pool, recurrent, reduce, resize, shape)
-
-#: operators that are more than a function of their inputs
-_SPECIAL = ("const", "cond", "while_loop", "read_state", "coreml_update_state", "classify")
 
 #: wide values → the values that a type of the program can hold, still wide
 _STORED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -41,6 +39,9 @@ _OUTPUTS = {"fp16": "float16", "fp32": "float32", "int32": "int32", "bool": "boo
 #: values of a program's variables, by the variables' own identity
 _Values = dict[int, Any]
 
+#: an operation's parameters by their names
+_Parameters = Mapping[str, Any]
+
 
 @dataclass
 class Interpreter:
@@ -59,7 +60,7 @@ class Interpreter:
     def of(cls, program: Any) -> Interpreter:
         """The program with its constants evaluated. Raises CannotRunHere naming every operator that it lacks."""
         function = program.functions["main"]
-        unknown = sorted({op.op_type for op in _walk(function)} - set(OPERATORS) - set(_SPECIAL))
+        unknown = sorted({op.op_type for op in _walk(function)} - {"const", *OPERATORS, *_SPECIAL})
         if unknown:
             plural = "s" if len(unknown) > 1 else ""
             raise CannotRunHere(
@@ -75,8 +76,8 @@ class Interpreter:
                 if _is_state(var):
                     self.states.setdefault(id(var), torch.zeros([int(size) for size in _state_shape(var)]))
                 else:
-                    given = torch.from_numpy(_own(inputs[name]))
-                    values[id(var)] = _stored(_wide(given), var)
+                    tensor = torch.from_numpy(_own(inputs[name]))
+                    values[id(var)] = _stored(_wide(tensor), var)
                     if self.watch is not None:
                         self.watch(var.name, values[id(var)])
             self._block(self.function, values)
@@ -91,34 +92,46 @@ class Interpreter:
         return [values[id(var)] for var in block.outputs]
 
     def _step(self, op: Any, values: _Values) -> None:
-        given = _given(op, values)
-        if op.op_type == "cond":
-            found = self._block(op.blocks[0 if given["pred"] else 1], values)
-        elif op.op_type == "while_loop":
-            found = self._loop(op, given["loop_vars"], values)
-        elif op.op_type == "read_state":
-            found = [self.states[id(op.inputs["input"])]]
-        elif op.op_type == "coreml_update_state":
-            self.states[id(op.inputs["state"])] = given["value"]
-            found = [given["value"]]
-        elif op.op_type == "classify":
-            found = [given["probabilities"]] * 2
-        else:
-            found = _computed(op, given)
-        _keep(op, found, values)
+        parameters = _parameters(op, values)
+        special = _SPECIAL.get(op.op_type)
+        results = special(self, op, parameters, values) if special else _computed(op, parameters)
+        _keep(op, results, values)
         if self.watch is not None:
             for var in op.outputs:
                 self.watch(var.name, values[id(var)])
 
-    def _loop(self, op: Any, state: Sequence[Tensor], values: _Values) -> list[Any]:
+    def _branch(self, op: Any, parameters: _Parameters, values: _Values) -> list[Any]:
+        return self._block(op.blocks[0 if parameters["pred"] else 1], values)
+
+    def _loop(self, op: Any, parameters: _Parameters, values: _Values) -> list[Any]:
         condition, body = op.blocks
-        state = list(state)
+        state = list(parameters["loop_vars"])
         while True:
             values.update({id(var): value for var, value in zip(condition.inputs, state, strict=True)})
             if not self._block(condition, values)[0]:
                 return state
             values.update({id(var): value for var, value in zip(body.inputs, state, strict=True)})
             state = self._block(body, values)
+
+    def _read_state(self, op: Any, parameters: _Parameters, values: _Values) -> list[Any]:
+        return [self.states[id(op.inputs["input"])]]
+
+    def _update_state(self, op: Any, parameters: _Parameters, values: _Values) -> list[Any]:
+        self.states[id(op.inputs["state"])] = parameters["value"]
+        return [parameters["value"]]
+
+    def _classify(self, op: Any, parameters: _Parameters, values: _Values) -> list[Any]:
+        return [parameters["probabilities"]] * 2
+
+
+#: operators that are more than a function of their parameters
+_SPECIAL: dict[str, Callable[[Interpreter, Any, _Parameters, _Values], list[Any]]] = {
+    "cond": Interpreter._branch,
+    "while_loop": Interpreter._loop,
+    "read_state": Interpreter._read_state,
+    "coreml_update_state": Interpreter._update_state,
+    "classify": Interpreter._classify,
+}
 
 
 def evaluate_constants(program: Any) -> _Values:
@@ -129,24 +142,24 @@ def evaluate_constants(program: Any) -> _Values:
             if op.op_type == "const":
                 values[id(op.outputs[0])] = _constant(op.outputs[0])
             elif op.op_type.startswith("constexpr_"):
-                _keep(op, _computed(op, _given(op, values)), values)
+                _keep(op, _computed(op, _parameters(op, values)), values)
     return values
 
 
-def _given(op: Any, values: _Values) -> dict[str, Any]:
+def _parameters(op: Any, values: _Values) -> _Parameters:
     return {name: _read(var, values) for name, var in op.inputs.items() if _is_value(var)}
 
 
-def _keep(op: Any, found: Sequence[Any], values: _Values) -> None:
-    for var, value in zip(op.outputs, found, strict=True):
+def _keep(op: Any, results: Sequence[Any], values: _Values) -> None:
+    for var, value in zip(op.outputs, results, strict=True):
         values[id(var)] = _stored(value, var)
 
 
-def _computed(op: Any, given: Mapping[str, Any]) -> list[Any]:
+def _computed(op: Any, parameters: _Parameters) -> list[Any]:
     try:
-        answer = OPERATORS[op.op_type](**given)
+        answer = OPERATORS[op.op_type](**parameters)
     except Exception as error:
-        shapes = {name: list(value.shape) for name, value in given.items() if hasattr(value, "shape")}
+        shapes = {name: list(value.shape) for name, value in parameters.items() if hasattr(value, "shape")}
         raise RuntimeFailure(
             f"the interpreter can't compute {op.op_type} {op.name!r} of {shapes}: {first_line(error)}",
             "check the inputs' sizes; --debug shows the trace",
@@ -180,14 +193,16 @@ def _last_uses(function: Any) -> dict[int, list[int]]:
 # --------------------------------------------------------------------------------------- values
 
 
+def _types() -> Any:
+    return coremltools("converters.mil.mil.types")
+
+
 def _is_value(var: Any) -> bool:
     return var is not None and not callable(var) and not _is_state(var)
 
 
 def _is_state(var: Any) -> bool:
-    from coremltools.converters.mil.mil import types
-
-    return types.is_state(getattr(var, "sym_type", None)) if hasattr(var, "sym_type") else False
+    return _types().is_state(getattr(var, "sym_type", None)) if hasattr(var, "sym_type") else False
 
 
 def _state_shape(var: Any) -> Sequence[int]:
@@ -236,10 +251,8 @@ def _stored(value: Any, var: Any) -> Any:
 
 
 def _type_name(var: Any) -> str:
-    from coremltools.converters.mil.mil import types
-
     dtype = getattr(var, "dtype", None)
-    return "" if dtype is None else str(types.builtin_to_string(dtype))
+    return "" if dtype is None else str(_types().builtin_to_string(dtype))
 
 
 def _array(value: Any, var: Any) -> Any:

@@ -31,11 +31,11 @@ def lstm(
     both = direction == "bidirectional"
     starts = zip(initial_h.chunk(2, -1), initial_c.chunk(2, -1), strict=True) if both else [(initial_h, initial_c)]
     weights = [(weight_ih, weight_hh, bias, peephole), (weight_ih_back, weight_hh_back, bias_back, peephole_back)]
-    found = []
+    passes = []
     for index, start in enumerate(starts):
         backward = direction == "reverse" or index == 1
-        found.append(_lstm_pass(x, start, weights[index], functions, clip, backward))
-    steps, hidden, cell = (torch.cat(parts, -1) for parts in zip(*found, strict=True))
+        passes.append(_lstm_pass(x, start, weights[index], functions, clip, backward))
+    steps, hidden, cell = (torch.cat(parts, -1) for parts in zip(*passes, strict=True))
     return (steps if output_sequence else hidden.unsqueeze(0)), hidden, cell
 
 
@@ -47,10 +47,10 @@ def _lstm_pass(
     weight_ih, weight_hh, bias, peephole = weights
     hidden, cell = start
     peep = peephole.chunk(3) if peephole is not None else (0, 0, 0)
-    given = F.linear(x, weight_ih, bias)
+    projected = F.linear(x, weight_ih, bias)
     steps = []
     for step in range(x.shape[0] - 1, -1, -1) if backward else range(x.shape[0]):
-        i, f, o, z = (given[step] + F.linear(hidden, weight_hh)).chunk(4, -1)
+        i, f, o, z = (projected[step] + F.linear(hidden, weight_hh)).chunk(4, -1)
         i, f = gate(i + peep[0] * cell), gate(f + peep[1] * cell)
         z = candidate(z)
         cell = f * cell + i * (z if clip is None else z.clamp(-clip, clip))
@@ -67,24 +67,24 @@ def gru(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gates lie in the order reset, output, update."""
     gate, output = _ACTIVATIONS[recurrent_activation], _ACTIVATIONS[activation]
-    given, hidden, steps = F.linear(x, weight_ih, input_bias), initial_h, []
+    projected, hidden, steps = F.linear(x, weight_ih, input_bias), initial_h, []
     size = hidden.shape[-1]
     biases = torch.zeros(3 * size) if bias is None else bias
     backward = direction == "reverse"
     for step in range(x.shape[0] - 1, -1, -1) if backward else range(x.shape[0]):
         own = F.linear(hidden, weight_hh)
-        r = gate(given[step, :, :size] + own[:, :size] + biases[:size])
-        z = gate(given[step, :, 2 * size :] + own[:, 2 * size :] + biases[2 * size :])
+        r = gate(projected[step, :, :size] + own[:, :size] + biases[:size])
+        z = gate(projected[step, :, 2 * size :] + own[:, 2 * size :] + biases[2 * size :])
         mixed, shift = own[:, size : 2 * size], biases[size : 2 * size]
         if reset_after is None or reset_after:
             new = r * (mixed + shift) if input_bias is not None else r * mixed + shift
         else:
             new = F.linear(r * hidden, weight_hh[size : 2 * size]) + shift
-        o = output(given[step, :, size : 2 * size] + new)
+        o = output(projected[step, :, size : 2 * size] + new)
         hidden = (1 - z) * o + z * hidden
         steps.append(hidden)
-    found = torch.stack(steps[::-1] if backward else steps)
-    return (found if output_sequence else hidden.unsqueeze(0)), hidden
+    sequence = torch.stack(steps[::-1] if backward else steps)
+    return (sequence if output_sequence else hidden.unsqueeze(0)), hidden
 
 
 @operator("rnn")
@@ -92,10 +92,10 @@ def rnn(
     x: Tensor, initial_h: Tensor, weight_ih: Tensor, weight_hh: Tensor, direction: str, output_sequence: Tensor,
     activation: str, bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    given, hidden, steps = F.linear(x, weight_ih, bias), initial_h, []
+    projected, hidden, steps = F.linear(x, weight_ih, bias), initial_h, []
     backward = direction == "reverse"
     for step in range(x.shape[0] - 1, -1, -1) if backward else range(x.shape[0]):
-        hidden = _ACTIVATIONS[activation](given[step] + F.linear(hidden, weight_hh))
+        hidden = _ACTIVATIONS[activation](projected[step] + F.linear(hidden, weight_hh))
         steps.append(hidden)
-    found = torch.stack(steps[::-1] if backward else steps)
-    return (found if output_sequence else hidden.unsqueeze(0)), hidden
+    sequence = torch.stack(steps[::-1] if backward else steps)
+    return (sequence if output_sequence else hidden.unsqueeze(0)), hidden

@@ -31,8 +31,8 @@ _REDUCE: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
 
 def _reducer(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[..., Tensor]:
     def reduce(x: Tensor, keep_dims: Tensor, axes: Tensor | None = None) -> Tensor:
-        found = axes_of(axes, x.ndim)
-        return function(x, found, bool(keep_dims)) if found else x
+        along = axes_of(axes, x.ndim)
+        return function(x, along, bool(keep_dims)) if along else x
 
     return reduce
 
@@ -54,8 +54,8 @@ def reduce_argmin(x: Tensor, axis: Tensor, keep_dims: Tensor, output_dtype: str 
 def cumsum(x: Tensor, axis: Tensor, exclusive: Tensor, reverse: Tensor) -> Tensor:
     along = int(axis)
     x = x.flip(along) if reverse else x
-    found = x.cumsum(along) - (x if exclusive else 0)
-    return found.flip(along) if reverse else found
+    sums = x.cumsum(along) - (x if exclusive else 0)
+    return sums.flip(along) if reverse else sums
 
 
 @operator("argsort")

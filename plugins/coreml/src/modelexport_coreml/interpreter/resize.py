@@ -58,8 +58,8 @@ def resample(
     if coordinates_mode != "normalized_minus_one_to_one":
         raise NotImplementedError(f"resample with coordinates_mode {coordinates_mode}")
     shift = float(padding_value) if padding == "zeros" else 0.0
-    found = F.grid_sample(x - shift, coordinates, sampling_mode, padding, bool(align_corners))
-    return found + shift
+    sampled = F.grid_sample(x - shift, coordinates, sampling_mode, padding, bool(align_corners))
+    return sampled + shift
 
 
 def _scaled(x: Tensor, height: Tensor, width: Tensor) -> tuple[int, int]:

@@ -183,8 +183,8 @@ def range_1d(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
 
 @operator("band_part")
 def band_part(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    found = x if lower < 0 else x.triu(-int(lower))
-    return found if upper < 0 else found.tril(int(upper))
+    x = x if lower < 0 else x.triu(-int(lower))
+    return x if upper < 0 else x.tril(int(upper))
 
 
 @operator("sliding_windows")

@@ -1,77 +1,47 @@
-"""A `.mlpackage` on disk: reading it back, and comparing what was written with what was asked."""
+"""model.mlpackage: reading it from disk, what is in it, and whether that is what was asked for."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Captured, TensorSpec
 from modelexport.errors import ConversionError, RuntimeFailure, first_line
 
-from .features import DTYPES, LABEL
+from .backend import coremltools, quiet
+
+if TYPE_CHECKING:
+    from modelexport.contract import Array
 
 FILE = "model.mlpackage"
 
-#: Core ML's array types in a specification
-_ARRAYS = {65568: "float32", 65552: "float16", 131104: "int32", 65600: "float64", 131080: "int8"}
+#: the name of a classifier's answer, a class; its probabilities are a dictionary beside it
+LABEL = "classLabel"
+
+#: dtype of a model → dtype of the array that stands for it in Core ML
+ARRAYS = {
+    **{dtype: dtype for dtype in ("float32", "float16", "int32")},
+    **dict.fromkeys(("int64", "int16", "int8", "uint16", "uint8"), "int32"),
+    **dict.fromkeys(("float64", "bfloat16", "bool"), "float32"),
+}
+
+#: Core ML's codes of array types in a specification
+_CODES = {65568: "float32", 65552: "float16", 131104: "int32", 65600: "float64", 131080: "int8"}
+
+#: what tells an array from others without regard to the order of its values: dtype, size, two sums over its bits
+Checksum = tuple[str, int, int, int]
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep coremltools' warnings and progress bars off the user's terminal."""
-    from modelexport.toolkit import quiet
-
-    bars = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        with quiet("coremltools", "torchao", "torch.utils._pytree"):
-            _import()
-            yield
-    finally:
-        if bars is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = bars
-
-
-def _import() -> None:
-    """Import coremltools without TensorFlow, which it imports where it finds it: ten seconds for nothing here."""
-    if "coremltools" in sys.modules:
-        return
-    hidden = "tensorflow" not in sys.modules
-    if hidden:
-        sys.modules["tensorflow"] = None  # type: ignore[assignment]
-    try:
-        import coremltools  # noqa: F401
-    finally:
-        if hidden:
-            del sys.modules["tensorflow"]
-
-
-def units(name: str) -> Any:
-    """coremltools' ComputeUnit of an option's value."""
-    import coremltools as ct
-
-    return {
-        "all": ct.ComputeUnit.ALL,
-        "cpu-only": ct.ComputeUnit.CPU_ONLY,
-        "cpu-and-gpu": ct.ComputeUnit.CPU_AND_GPU,
-        "cpu-and-ne": ct.ComputeUnit.CPU_AND_NE,
-    }[name]
+# --------------------------------------------------------------------------------------- reading
 
 
 def load_spec(path: Path) -> Any:
-    """The specification of a package. Raises RuntimeFailure for a damaged one."""
+    """The specification of a package. Raises RuntimeFailure for a damaged one, and for another kind of model."""
     with quiet():
-        import coremltools as ct
-
         try:
-            spec = ct.utils.load_spec(str(path))
+            spec = coremltools().utils.load_spec(str(path))
         except Exception as error:
             raise RuntimeFailure(
                 f"{path.name} is no Core ML package, or a damaged one: {first_line(error)}", "export it again"
@@ -89,10 +59,9 @@ def load_program(path: Path, spec: Any | None = None) -> Any:
     spec = load_spec(path) if spec is None else spec
     weights = path / "Data" / "com.apple.CoreML" / "weights"
     with quiet():
-        from coremltools.converters.mil.frontend.milproto import load
-
+        reader = coremltools("converters.mil.frontend.milproto.load")
         try:
-            return load.load(spec, spec.specificationVersion, file_weights_dir=str(weights))
+            return reader.load(spec, spec.specificationVersion, file_weights_dir=str(weights))
         except Exception as error:
             raise RuntimeFailure(
                 f"coremltools can't read {path.name} back: {type(error).__name__}: {first_line(error)}",
@@ -100,26 +69,12 @@ def load_program(path: Path, spec: Any | None = None) -> Any:
             ) from error
 
 
-def precision(program: Any) -> str:
-    """What a program computes in: float16 where any of its operators gives that, else float32."""
-    from coremltools.converters.mil.mil import types
-
-    computed = [var for op in operations(program) if op.op_type not in ("const", "cast") for var in op.outputs]
-    return "float16" if any(getattr(var, "dtype", None) is types.fp16 for var in computed) else "float32"
-
-
-def class_labels(program: Any) -> list[Any]:
-    """A classifier's labels, in the order of its probabilities."""
-    (classes,) = [op.inputs["classes"].val for op in operations(program) if op.op_type == "classify"]
-    return [getattr(label, "val", label) for label in classes]
-
-
 def array_type(feature: Any) -> str:
     """The dtype of an input or output in a specification; `image`, `dictionary`… for what is no array."""
     kind = feature.type.WhichOneof("Type")
     if kind != "multiArrayType":
         return str(kind).removesuffix("Type")
-    return _ARRAYS.get(feature.type.multiArrayType.dataType, "unknown")
+    return _CODES.get(feature.type.multiArrayType.dataType, "unknown")
 
 
 def takes(feature: Any, shape: Sequence[int]) -> bool:
@@ -139,18 +94,55 @@ def takes(feature: Any, shape: Sequence[int]) -> bool:
     return list(kind.shape) == list(shape)
 
 
-# --------------------------------------------------------------------------------------- checks
+# --------------------------------------------------------------------------------------- programs
+
+
+def operations(program: Any) -> Iterator[Any]:
+    """Every operation of a program's main function, those in nested blocks included."""
+
+    def walk(block: Any) -> Iterator[Any]:
+        for op in block.operations:
+            yield op
+            for inner in op.blocks:
+                yield from walk(inner)
+
+    return walk(program.functions["main"])
+
+
+def count_operators(program: Any) -> dict[str, int]:
+    """How many of each operator an ML Program has, constants left out."""
+    counts = Counter(op.op_type for op in operations(program) if op.op_type != "const")
+    return dict(sorted(counts.items()))
+
+
+def precision(program: Any) -> str:
+    """What a program computes in: float16 where any of its operators gives that, else float32."""
+    half = coremltools("converters.mil.mil.types").fp16
+    computed = [var for op in operations(program) if op.op_type not in ("const", "cast") for var in op.outputs]
+    return "float16" if any(getattr(var, "dtype", None) is half for var in computed) else "float32"
+
+
+def class_labels(program: Any) -> list[Any]:
+    """A classifier's labels, in the order of its probabilities."""
+    (classes,) = [op.inputs["classes"].val for op in operations(program) if op.op_type == "classify"]
+    return [getattr(label, "val", label) for label in classes]
+
+
+# --------------------------------------------------------------------------------------- checking
 
 
 def check(
     path: Path, converted: Any, captured: Captured, names: Mapping[str, str], classifier: bool
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Load what was written and compare it with what was asked: names, order, dtypes, constants; count it.
+    """Load what was written and compare it with what was asked: names, order, dtypes, constants.
 
-    Every constant must be, bit by bit, that of the `converted` program; and those that bear a parameter's name,
-    the model's own. What the converter computed from weights (convolutions swallow normalizations) has nothing
-    to be compared with here: the gate judges it. Returns the operators, and how much of the model's weights is in
-    the file as it was. Raises ConversionError naming the first difference.
+    `converted` is the converter's program, `names` says what each input and output of the model is called in it.
+    Every constant must be, bit by bit, that of the converted program; and those that bear a parameter's name, the
+    model's own. What the converter computed from weights (convolutions swallow normalizations) has nothing to be
+    compared with here: the gate judges it.
+
+    Returns how many of each operator there are, and how much of the model's weights is in the file as it was.
+    Raises ConversionError naming the first difference.
     """
     try:
         spec = load_spec(path)
@@ -164,28 +156,28 @@ def check(
         raise ConversionError("coremltools wrote no classifier", "leave out -k labels")
     _same_constants(program, converted)
     _same_parameters(program, captured.program)
-    return count(program), _weights(program, captured.program)
+    return count_operators(program), _weights(program, captured.program)
 
 
 def _same_features(
-    kind: str, written: list[Any], wanted: tuple[TensorSpec, ...], names: Mapping[str, str]
+    kind: str, features: Sequence[Any], specs: Sequence[TensorSpec], names: Mapping[str, str]
 ) -> None:
-    found, asked = [feature.name for feature in written], [names[spec.name] for spec in wanted]
-    if found != asked:
+    written, asked = [feature.name for feature in features], [names[spec.name] for spec in specs]
+    if written != asked:
         raise ConversionError(
-            f"coremltools wrote the {kind}s {', '.join(found)}, the model has {', '.join(asked)}",
+            f"coremltools wrote the {kind}s {', '.join(written)}, the model has {', '.join(asked)}",
             f"an {kind} that is constant, unused or given twice is dropped: take it out of the model's forward",
         )
-    for feature, spec in zip(written, wanted, strict=True):
-        dtype, expected = array_type(feature), DTYPES.get(spec.dtype, spec.dtype)
+    for feature, spec in zip(features, specs, strict=True):
+        dtype, expected = array_type(feature), ARRAYS[spec.dtype]
         if dtype not in (expected, "image") and (kind == "input" or dtype not in ("float32", "float16", "int32")):
             raise ConversionError(f"coremltools wrote {kind} {spec.name!r} as {dtype}, {expected} was asked")
 
 
 def _same_constants(program: Any, converted: Any) -> None:
     """A blob that was cut short, shifted or damaged on its way to the disk ends here."""
-    wanted, found = _constants(converted), Counter(map(_checksum, _constants(program).values()))
-    lost = Counter(map(_checksum, wanted.values())) - found
+    wanted, written = _constants(converted), Counter(map(_checksum, _constants(program).values()))
+    lost = Counter(map(_checksum, wanted.values())) - written
     if lost:
         name = next(name for name, value in wanted.items() if _checksum(value) in lost)
         raise ConversionError(
@@ -205,17 +197,17 @@ def _same_parameters(program: Any, source: Any) -> None:
         value = source.state_dict.get(full_name)
         if value is None or not value.is_floating_point():
             continue
-        wide = to_numpy(value, full_name).astype(np.float32)
-        for written, wanted in ((name, wide), (f"{name}_to_fp16", _half(wide))):
-            found = constants.get(written)
-            if found is not None and (found.shape != wanted.shape or found.tobytes() != wanted.tobytes()):
+        single = to_numpy(value, full_name).astype(np.float32)
+        for constant, wanted in ((name, single), (f"{name}_to_fp16", _half(single))):
+            written = constants.get(constant)
+            if written is not None and (written.shape != wanted.shape or written.tobytes() != wanted.tobytes()):
                 raise ConversionError(
-                    f"the constant {written!r} in the file is not the model's {full_name!r}",
+                    f"the constant {constant!r} in the file is not the model's {full_name!r}",
                     "this is a defect of coremltools: please report it",
                 )
 
 
-def _constants(program: Any) -> dict[str, Any]:
+def _constants(program: Any) -> dict[str, Array]:
     """The arrays of floats among a program's constants; what has 64 bits before it is written, in 32."""
     import numpy as np
 
@@ -225,24 +217,6 @@ def _constants(program: Any) -> dict[str, Any]:
         for name, value in constants.items()
         if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind == "f"
     }
-
-
-def count(program: Any) -> dict[str, int]:
-    """How many of each operator an ML Program has, constants left out."""
-    found = Counter(op.op_type for op in operations(program) if op.op_type != "const")
-    return dict(sorted(found.items()))
-
-
-def operations(program: Any) -> Iterator[Any]:
-    """Every operation of a program's main function, those in nested blocks included."""
-
-    def walk(block: Any) -> Iterator[Any]:
-        for op in block.operations:
-            yield op
-            for inner in op.blocks:
-                yield from walk(inner)
-
-    return walk(program.functions["main"])
 
 
 def _weights(program: Any, source: Any) -> dict[str, Any]:
@@ -264,14 +238,14 @@ def _weights(program: Any, source: Any) -> dict[str, Any]:
     }
 
 
-def _half(array: Any) -> Any:
+def _half(array: Array) -> Array:
     import numpy as np
 
     with np.errstate(over="ignore"):
         return array.astype(np.float16)
 
 
-def _checksum(array: Any) -> tuple[str, int, int, int]:
+def _checksum(array: Array) -> Checksum:
     """Equal for arrays that hold the same values in any order and shape."""
     import numpy as np
 

@@ -1,16 +1,25 @@
-"""What the converter takes: operators it has no translation for, and rewrites that bring a program there."""
+"""A captured program, brought into operators that the converter translates, and one that the converter is taught.
+
+`lstm` arrives from torch.export as one call with a tuple of results; coremltools' function for TorchScript gives
+each result a name of its own. Without it recurrence is unrolled into matrix products, some for each step. (`gru`
+is unrolled: coremltools makes a loop of it that can't be read back.)
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from modelexport.toolkit import module_path, source_line
+from modelexport.toolkit import quiet
+
+from .backend import coremltools
 
 #: operators that the converter makes into one operator of Core ML, which is faster than their parts
 _WHOLE = ("aten.lstm.input", "aten.scaled_dot_product_attention.default")
+
+#: operators that coremltools translates from TorchScript only → how many results they have
+_TUPLES = {"lstm": 3}
 
 
 def lowered(program: Any, whole: bool = True) -> Any:
@@ -20,7 +29,6 @@ def lowered(program: Any, whole: bool = True) -> Any:
     operator for stays whole, unless `whole` is false.
     """
     import torch
-    from modelexport.toolkit import quiet
 
     table = torch.export.default_decompositions()
     for operator in [op for op in table if whole and str(op) in _WHOLE]:
@@ -32,6 +40,11 @@ def lowered(program: Any, whole: bool = True) -> Any:
         program = copy.deepcopy(program)
         _repeat_shared_heads(program)
         return program.run_decompositions(table)
+
+
+def holds_composites(program: Any) -> bool:
+    """Whether a lowered program has an operator that could be taken apart still."""
+    return any(str(node.target) in _WHOLE for node in program.graph.nodes)
 
 
 def _repeat_shared_heads(program: Any) -> None:
@@ -46,19 +59,12 @@ def _repeat_shared_heads(program: Any) -> None:
         heads = query.meta["val"].shape[-3]
         with graph.inserting_before(node):
             repeated = [
-                graph.call_function(
-                    aten.repeat_interleave.self_int, (given, heads // given.meta["val"].shape[-3], -3)
-                )
-                for given in shared
+                graph.call_function(aten.repeat_interleave.self_int, (own, heads // own.meta["val"].shape[-3], -3))
+                for own in shared
             ]
         node.args = (query, *repeated, *node.args[3:])
         node.kwargs = {name: value for name, value in node.kwargs.items() if name != "enable_gqa"}
     program.graph_module.recompile()
-
-
-def holds_composites(program: Any) -> bool:
-    """Whether a lowered program has an operator that could be taken apart still."""
-    return any(str(node.target) in _WHOLE for node in program.graph.nodes)
 
 
 def _rewrites() -> dict[str, Callable[..., Any]]:
@@ -93,46 +99,24 @@ def _rewrites() -> dict[str, Callable[..., Any]]:
     }
 
 
-# --------------------------------------------------------------------------------------- what it lacks
-
-#: operators people meet → what helps
-HINTS = {
-    "cond": "Core ML's converter takes no torch.cond from torch.export: torch.where computes both sides",
-    "while_loop": "Core ML's converter takes no loops from torch.export: unroll it",
-    "sym_float": "the size of a resize depends on a dynamic dim: fix that dim",
-    "prod": "write x.log().sum().exp() for positive values, or multiply the parts",
-    "histc": "compare with the bins' edges and sum",
-}
+# --------------------------------------------------------------------------------------- the converter
 
 
-@dataclass(frozen=True)
-class Unsupported:
-    """An operator without a translation, and where the model uses it."""
-
-    operator: str
-    module: str
-    line: str
-
-    def __str__(self) -> str:
-        return f"{self.operator} in {self.module}" + (f" at {self.line}" if self.line else "")
-
-    @property
-    def hint(self) -> str:
-        name = self.operator.removeprefix("aten.").partition(".")[0]
-        return HINTS.get(name, "")
+def teach_converter() -> None:
+    """Teach coremltools' registry the operators of `_TUPLES`, once; what it knows already stays as it is."""
+    registry = coremltools("converters.mil.frontend.torch.torch_op_registry")._TORCH_OPS_REGISTRY
+    for name, results in _TUPLES.items():
+        if f"{name}.input" not in registry.name_to_func_mapping:
+            registry.set_func_by_name(_with_tuple(registry.get_func(name), results), f"{name}.input")
 
 
-def find_unsupported(program: Any) -> list[Unsupported]:
-    """Every call in a lowered program that the converter has no translation for, asked of its own registry."""
-    from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
-    from coremltools.converters.mil.frontend.torch.utils import sanitize_op_kind
+def _with_tuple(function: Callable[[Any, Any], None], results: int) -> Callable[[Any, Any], None]:
+    """A translation that names each of the results, as `function` wants it, and hands them on as a tuple."""
 
-    found: list[Unsupported] = []
-    for node in program.graph.nodes:
-        if node.op != "call_function" or "_assert" in str(node.target):
-            continue  # the converter drops assertions
-        target = node.target
-        name = sanitize_op_kind(target.name() if callable(getattr(target, "name", None)) else target.__name__)
-        if _TORCH_OPS_REGISTRY.get_func(name) is None:
-            found.append(Unsupported(str(target), module_path(node), source_line(node)))
-    return list(dict.fromkeys(found))
+    def translate(context: Any, node: Any) -> None:
+        named = copy.copy(node)
+        named.outputs = [f"{node.name}_{index}" for index in range(results)]
+        function(context, named)
+        context.add(tuple(context[name] for name in named.outputs), torch_name=node.name)
+
+    return translate

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from string import Template
 from typing import Any
 
-from modelexport.contract import Artifact, Dim, TensorSpec
+from modelexport.contract import Artifact
+from modelexport.toolkit import Value, signature
 
-from . import package
+from . import files
 
 _PROGRAM = Template("""\
 // Runs $entry with Core ML, on $system or a system of that year.
@@ -26,7 +27,7 @@ func load(_ package: URL) throws -> MLModel {
     configuration.computeUnits = $units
     return try MLModel(contentsOf: compiled, configuration: configuration)
 }
-$functions
+$functions$sizes
 let model = try load(URL(fileURLWithPath: CommandLine.arguments[1]))
 let inputs = try MLDictionaryFeatureProvider(dictionary: [
 $inputs
@@ -60,17 +61,22 @@ func show(_ name: String, _ values: MLMultiArray) {
 }
 """
 
+#: a line for each dynamic dim
+_SIZE = "let $name = $size  // $range"
+
 _TYPES = {"float32": ".float32", "float16": ".float16", "int32": ".int32", "float64": ".double", "int8": ".int8"}
 _UNITS = {"cpu-only": ".cpuOnly", "cpu-and-gpu": ".cpuAndGPU", "cpu-and-ne": ".cpuAndNeuralEngine"}
 _GRAY = 10
 
 
 def swift(artifact: Artifact) -> Mapping[str, str]:
-    """One file, `main.swift`."""
-    described = package.load_spec(artifact.entry_path).description
+    """One file, `main.swift`, with the package's own names and types. Raises RuntimeFailure if it is damaged."""
+    described = files.load_spec(artifact.entry_path).description
     features = {feature.name: feature for feature in described.input}
     written = artifact.details.get("names", {})
-    inputs = [_input(spec, features[written.get(spec.name, spec.name)]) for spec in artifact.inputs]
+    values = signature(artifact, artifact.details.get("bounds"))
+    sizes = values.constants(_SIZE)
+    inputs = [_input(value, features[written.get(value.name, value.name)]) for value in values.inputs]
     outputs = list(_outputs(described))
     used = {"array(": _ARRAY, "image(": _IMAGE, "show(": _PRINT}
     body = "\n".join([*inputs, *outputs])
@@ -81,6 +87,7 @@ def swift(artifact: Artifact) -> Mapping[str, str]:
         system=artifact.details.get("deployment_target", "iOS15"),
         units=_UNITS.get(artifact.details.get("compute_units", "all"), ".all"),
         functions="".join(function for call, function in used.items() if call in body),
+        sizes=f"\n{sizes}" if sizes else "",
         inputs="\n".join(inputs),
         predict=f"let state = {state}\nlet answer = try model.prediction(from: inputs, using: state)"
         if state
@@ -90,22 +97,20 @@ def swift(artifact: Artifact) -> Mapping[str, str]:
     return {"main.swift": text}
 
 
-def _input(spec: TensorSpec, feature: Any) -> str:
+def _input(value: Value, feature: Any) -> str:
     name = _quoted(feature.name)
-    if package.array_type(feature) == "image":
+    if files.array_type(feature) == "image":
         kind = feature.type.imageType
         format = "OneComponent8" if kind.colorSpace == _GRAY else "32BGRA"
         size = f"width: {kind.width}, height: {kind.height}"
         return f"    {name}: image({size}, format: kCVPixelFormatType_{format}),"
-    sizes = ", ".join(str(size.sizes[0] if isinstance(size, Dim) else size) for size in spec.shape)
-    dims = "; ".join(map(str, spec.dims))
-    return f"    {name}: array([{sizes}], {_TYPES[package.array_type(feature)]}),{f'  // {dims}' if dims else ''}"
+    return f"    {name}: array([{value.shape}], {_TYPES[files.array_type(feature)]}),"
 
 
 def _outputs(described: Any) -> Iterator[str]:
     if label := described.predictedFeatureName:
         (feature,) = [feature for feature in described.output if feature.name == label]
-        kind = "stringValue" if package.array_type(feature) == "string" else "int64Value"
+        kind = "stringValue" if files.array_type(feature) == "string" else "int64Value"
         yield f"print(answer.featureValue(for: {_quoted(label)})!.{kind})"
         probabilities = _quoted(described.predictedProbabilitiesName)
         yield f"for (label, probability) in answer.featureValue(for: {probabilities})!.dictionaryValue {{"
@@ -118,5 +123,5 @@ def _outputs(described: Any) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """A Swift literal, whose escapes are those of JSON."""
+    """A Swift literal. Letters beyond ASCII stand for themselves: Swift doesn't know JSON's way to escape them."""
     return json.dumps(text, ensure_ascii=False)
