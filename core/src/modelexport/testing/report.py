@@ -72,6 +72,13 @@ class Collector:
             return
         self.outcomes[name] = outcome_of(report)
 
+    def pytest_collectreport(self, report: Any) -> None:
+        """A contract test that can't even be imported is a failure of its own."""
+        if report.failed:
+            lines = str(report.longrepr).splitlines()
+            said = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+            self.outcomes["the contract test"] = f"failed: {'; '.join(said) or report.longrepr}"
+
 
 def outcome_of(report: Any) -> str:
     """How a test of the contract ended, from pytest's report: as in `Result.outcomes`."""

@@ -53,8 +53,8 @@ class LeaveOut:
         return min(self.trials, key=lambda trial: float("inf") if trial.drop is None else trial.drop)
 
     def _try(self, count: int) -> float:
-        layers = "layer" if count == 1 else f"{count} layers"
-        return self._drop(frozenset(self.ranked[:count]), f"the most sensitive {layers} left out")
+        layers = "the most sensitive layer" if count == 1 else f"the {count} most sensitive layers"
+        return self._drop(frozenset(self.ranked[:count]), f"{layers} left out")
 
     def _drop(self, left: frozenset[str], what: str) -> float:
         progress.count("search for the layers to leave out", len(self.trials))

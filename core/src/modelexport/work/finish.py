@@ -11,8 +11,9 @@ from typing import Any
 from ..contract import progress
 from ..contract.artifacts import Artifact, Build, Step
 from ..contract.parity import Parity
-from ..errors import ParityError
+from ..errors import ParityError, TargetError
 from ..gate import golden, verify
+from ..gate.budgets import BUDGETS
 from ..plugins import calls, installed
 from ..plugins.manager import Plugin
 from ..store import manifest, staging
@@ -33,9 +34,10 @@ def finish(
     """Write golden data, run the gate, write the manifest and put the artifact at `final`.
 
     Raises ParityError when the gate fails, and `refusal`, a reason to fail that was found before; the artifact
-    is then at `failed`, `FINAL.failed` by default.
+    is then at `failed`, `FINAL.failed` by default. Raises TargetError for a precision without a budget.
     """
     draft = artifact.path
+    _check_precision(artifact)
     golden.save(answers, artifact.golden)
     if verification.enabled:
         progress.stage(f"verify {artifact.format} in a fresh process")
@@ -64,6 +66,15 @@ def finish(
             f"look at {place}; a wider --tolerance or --no-verify are the ways round",
         )
     return replace(artifact, path=place)
+
+
+def _check_precision(artifact: Artifact) -> None:
+    """Raise TargetError for a precision without a budget: the gate would judge it by one that is not its own."""
+    if artifact.precision not in BUDGETS:
+        raise TargetError(
+            f"target {artifact.format!r} wrote {artifact.precision!r}, for which there is no parity budget",
+            f"Build.precision is one of {', '.join(BUDGETS)}",
+        )
 
 
 def carry(files: Mapping[str, Path], draft: Path) -> None:

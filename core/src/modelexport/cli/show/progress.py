@@ -35,15 +35,16 @@ class _Stages:
 
     console: Any
     status: Any
-    stage: str = ""
+    last: Event | None = None
     begun: float = 0.0
 
     def tell(self, event: Event) -> None:
-        if event.stage != self.stage:
+        if self.last is None or event.stage != self.last.stage:
             self.end()
-            self.stage, self.begun = event.stage, time.monotonic()
+            self.begun = time.monotonic()
+        self.last = event
         self.status.update(str(event))
 
     def end(self) -> None:
-        if self.stage:
-            self.console.print(f"  [dim]{self.stage} ({time.monotonic() - self.begun:.1f} s)[/dim]")
+        if self.last is not None:
+            self.console.print(f"  [dim]{self.last} ({time.monotonic() - self.begun:.1f} s)[/dim]")
