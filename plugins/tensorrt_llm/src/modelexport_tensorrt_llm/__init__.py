@@ -1,9 +1,13 @@
 """The TensorRT-LLM target: Hugging Face language models as checkpoints that trtllm-serve loads.
 
 export.py      a Hugging Face folder → checkpoint, with what serves it
-checkpoint.py  what a checkpoint's folder says: configuration, tensors, how they are quantized
+quantize.py    a checkpoint that is not quantized → one that is
+options.py     what can be wrong with options alone
+writing.py     a checkpoint is written, and measured where it is quantized; what is said of it
+modelopt.py    NVIDIA's ModelOpt, which quantizes a model by a recipe
+account.py     what became of a checkpoint's layers
+files.py       the checkpoint's folder: configuration, tensors, how they are quantized, what goes with them
 formats.py     the quantization formats: what each takes, and what it may lose
-quantize.py    a checkpoint → a quantized one, by ModelOpt
 texts.py       the user's texts, to calibrate on and to judge by
 dequantize.py  what quantized tensors mean, read from the formats' definitions
 model.py       a checkpoint as a PyTorch model that computes what the checkpoint says
@@ -11,6 +15,7 @@ perplexity.py  how much a quantized checkpoint loses on texts
 serving.py     the configuration and the command that serve a checkpoint
 engine.py      an engine, where an old trtllm-build still makes one
 session.py     a checkpoint → Session, by TensorRT-LLM or on the CPU
+backend.py     transformers and ModelOpt, kept off the terminal
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, hookimpl, option
+
+from . import options as checks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +65,9 @@ class ExportOptions:
     max_seq_len: int | None = option(None, "tokens of a request, prompt and answer; the model's own by default")
     engine: bool = option(False, "also build an engine, where a TensorRT-LLM before 1.2 has trtllm-build")
 
+    def __post_init__(self) -> None:
+        checks.check_export(self)
+
 
 @dataclass(frozen=True)
 class QuantizeOptions:
@@ -75,6 +85,9 @@ class QuantizeOptions:
         None, "how much the perplexity may grow on the held-out texts: 1.02 is 2 %; the format's own by default"
     )
 
+    def __post_init__(self) -> None:
+        checks.check_quantization(self)
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -85,6 +98,9 @@ class RunOptions:
         "tensorrt-llm; dequantized: PyTorch on the CPU, as the files say; auto: the first that can run here",
     )
     threads: int = option(0, "threads of PyTorch; 0 leaves it as it is")
+
+    def __post_init__(self) -> None:
+        checks.at_least(0, "threads", self.threads)
 
 
 _EXPORT = "pip install 'modelexport-tensorrt-llm[export]'"
@@ -132,9 +148,9 @@ def mx_export(source: Source, out: Path, options: ExportOptions) -> Build:
 def mx_quantize(
     artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None, goal: Goal | None
 ) -> Build:
-    from . import export
+    from . import quantize
 
-    return export.quantize(artifact, out, options, calibration, goal)
+    return quantize.quantize(artifact, out, options, calibration, goal)
 
 
 @hookimpl

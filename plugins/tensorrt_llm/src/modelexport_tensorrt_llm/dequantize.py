@@ -56,12 +56,12 @@ def layer(tensors: Mapping[str, Any], name: str, algorithm: str) -> Layer:
     prefix = f"{name}."
     own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     try:
-        found = reader(own)
+        read = reader(own)
     except (KeyError, RuntimeError) as error:
         raise RuntimeFailure(
             f"layer {name} is no {algorithm} layer: {type(error).__name__}: {error}", "make the checkpoint again"
         ) from error
-    return Layer(found.weight, _after(own.get("pre_quant_scale"), found.enter))
+    return Layer(read.weight, _after(own.get("pre_quant_scale"), read.enter))
 
 
 def _after(factor: Any, enter: Change | None) -> Change | None:

@@ -7,30 +7,32 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelexport.contract import stage
 from modelexport.errors import ConversionError, OptionError, first_line
 
-from . import quantize
-from .model import silenced
+from . import modelopt
+from .backend import silenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from modelexport.contract import Arrays
 
+    from .modelopt import Recipe
     from .serving import Serving
 
 BUILDER, FOLDER = "trtllm-build", "engine"
 
 
-def check() -> str:
+def builder() -> str:
     """Where trtllm-build is. Raises OptionError where it is not on the PATH."""
-    found = shutil.which(BUILDER)
-    if found is None:
+    path = shutil.which(BUILDER)
+    if path is None:
         raise OptionError(
             f"engine=true takes {BUILDER}, which is not on the PATH: TensorRT-LLM has none since 1.2",
             "leave engine out: trtllm-serve loads the checkpoint itself",
         )
-    return found
+    return path
 
 
 def build(
@@ -38,7 +40,7 @@ def build(
     out: Path,
     served: Serving,
     dtype: str,
-    recipe: quantize.Recipe | None = None,
+    recipe: Recipe | None = None,
     samples: Iterable[Arrays] = (),
 ) -> None:
     """Build the model in `folder`, quantized by `recipe`, into `out/engine`; nothing here can run it.
@@ -47,18 +49,19 @@ def build(
     """
     place = out / FOLDER
     with silenced():
-        model = quantize.pretrained(folder, dtype)
+        model = modelopt.pretrained(folder, dtype)
         if recipe is not None:
-            quantize.calibrated(model, recipe, samples)
+            modelopt.calibrate(model, recipe, samples)
         _write_checkpoint(model, place / "checkpoint", served.tp)
-    command = [check(), "--checkpoint_dir", str(place / "checkpoint"), "--output_dir", str(place)]
+    stage(f"build the engine with {BUILDER}")
+    command = [builder(), "--checkpoint_dir", str(place / "checkpoint"), "--output_dir", str(place)]
     limits = {"--max_batch_size": served.max_batch_size, "--max_seq_len": served.max_seq_len}
     command += [str(word) for option, value in limits.items() if value is not None for word in (option, value)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
+        lines = (done.stderr or done.stdout).strip().splitlines()
         raise ConversionError(
-            f"{BUILDER} failed with exit code {done.returncode}: {said[-1] if said else 'it said nothing'}",
+            f"{BUILDER} failed with exit code {done.returncode}: {lines[-1] if lines else 'it said nothing'}",
             "leave engine out: trtllm-serve loads the checkpoint itself",
         )
     shutil.rmtree(place / "checkpoint")

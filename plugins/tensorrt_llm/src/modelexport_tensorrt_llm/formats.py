@@ -50,6 +50,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )  # fmt: skip
 
 
+#: what is said where a format's name is given and texts are not, and which texts to give
+NO_TEXTS, SOME = "{} takes its scales from texts, and none are given", "a few dozen like those that it will see"
+
+
 def of_algorithm(algorithm: str) -> Format | None:
     """The format that a checkpoint's `quant_algo` names; None for one that is not ours."""
     return next((each for each in FORMATS.values() if each.algorithm == algorithm), None)

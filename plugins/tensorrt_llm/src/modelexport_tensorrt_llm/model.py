@@ -6,18 +6,21 @@ of keys and values is done around its layers. ModelOpt has no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modelexport.errors import MxError, RuntimeFailure, first_line
-from modelexport.toolkit import quiet
+from modelexport.toolkit import listed
 
-from . import checkpoint, dequantize
+from . import dequantize, files
+from .backend import silenced
 
 #: the attention function that keeps keys and values in e4m3, as transformers knows it
 _ATTENTION = "modelexport_fp8_cache"
+
+#: tensors that an error names, at most
+NAMED = 4
 
 #: what a format stores beside the plain weights
 _EXTRA = ("input_scale", "weight_scale", "weight_scale_2", "pre_quant_scale", "k_scale", "v_scale")
@@ -28,16 +31,16 @@ def load(folder: Path, kv_cache: str = "auto") -> Any:
 
     Raises RuntimeFailure where the files are damaged, don't fit each other, or hold a format that is not known.
     """
-    said = checkpoint.quantization(folder)
-    stored = checkpoint.tensors(folder)
-    layers = {name: dequantize.layer(stored, name, said.algorithm) for name in dequantize.names(stored)}
+    quantization = files.quantization(folder)
+    stored = files.tensors(folder)
+    layers = {name: dequantize.layer(stored, name, quantization.algorithm) for name in dequantize.names(stored)}
     plain = {name: value for name, value in stored.items() if name.rpartition(".")[2] not in _EXTRA}
     plain |= {f"{name}.weight": layer.weight for name, layer in layers.items()}
     model = _built(folder, plain)
     for name, layer in layers.items():
         if layer.enter is not None:
             _submodule(model, name, folder).register_forward_pre_hook(_entering(layer.enter))
-    if said.cache == "FP8" or kv_cache == "fp8":
+    if quantization.cache == "FP8" or kv_cache == "fp8":
         _quantize_cache(model, stored, folder)
     return model.eval()
 
@@ -53,7 +56,7 @@ def _built(folder: Path, state: Mapping[str, Any]) -> Any:
             if hasattr(config, "quantization_config"):
                 del config.quantization_config  # the weights are plain by now
             kind = getattr(transformers, (config.architectures or [""])[0], transformers.AutoModelForCausalLM)
-            model, found = kind.from_pretrained(
+            model, info = kind.from_pretrained(
                 None, config=config, state_dict=dict(state), dtype=torch.float32, output_loading_info=True
             )
     except MxError:
@@ -64,10 +67,10 @@ def _built(folder: Path, state: Mapping[str, Any]) -> Any:
             "make the checkpoint again, or upgrade transformers",
         ) from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if names := sorted(map(str, found[what])):
+        if names := sorted(map(str, info[what])):
             raise RuntimeFailure(
                 f"the tensors of {folder} are not those of {type(model).__name__}: {what.replace('_', ' ')} "
-                f"{', '.join(names[:4])}",
+                f"{listed(names, NAMED)}",
                 "make the checkpoint again",
             )
     return model
@@ -118,12 +121,12 @@ def _quantize_cache(model: Any, stored: Mapping[str, Any], folder: Path) -> None
 
 def _cache_scales(stored: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Attention → the scales of its keys and of its values, which stand beside its projections."""
-    found: dict[str, dict[str, Any]] = {}
+    by_attention: dict[str, dict[str, Any]] = {}
     for key, value in stored.items():
         layer, _, what = key.rpartition(".")
         if what in ("k_scale", "v_scale"):
-            found.setdefault(layer.rpartition(".")[0], {})[what] = value.float()
-    return {name: (scales["k_scale"], scales["v_scale"]) for name, scales in found.items()}
+            by_attention.setdefault(layer.rpartition(".")[0], {})[what] = value.float()
+    return {name: (scales["k_scale"], scales["v_scale"]) for name, scales in by_attention.items()}
 
 
 # --------------------------------------------------------------------------------------- use
@@ -134,27 +137,7 @@ def logits(model: Any, input_ids: Any, attention_mask: Any | None) -> Any:
     import torch
 
     with torch.no_grad():
-        found = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+        answers = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
     if attention_mask is None:
-        return found
-    return found.masked_fill((attention_mask == 0).unsqueeze(-1), 0.0)
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Keep transformers' and ModelOpt's reports off the terminal: what matters in them becomes an error."""
-    import contextlib
-    import io
-
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity(logging.CRITICAL)
-    try:
-        with quiet("torchao", "torch.utils._pytree"), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+        return answers
+    return answers.masked_fill((attention_mask == 0).unsqueeze(-1), 0.0)

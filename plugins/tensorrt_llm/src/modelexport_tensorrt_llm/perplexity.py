@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Score
 from modelexport.errors import ParityError
+from modelexport.toolkit import steps
 
 from .formats import Format
 
@@ -21,8 +22,11 @@ Model = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class Loss:
-    """Perplexity of the source and of the copy over `tokens` predicted tokens of `texts` texts; `kl` is the mean
-    divergence of the copy's predictions in nats, `top1` the share of tokens that both find likeliest alike."""
+    """What a copy lost against its source, over `tokens` predicted tokens of `texts` texts.
+
+    `source` and `copy` are their perplexities, `kl` is the mean divergence of the copy's predictions in nats, and
+    `top1` the share of tokens that both find likeliest alike.
+    """
 
     source: float
     copy: float
@@ -53,7 +57,7 @@ class Loss:
 def measure(source: Model, copy: Model, samples: Sequence[Arrays]) -> Loss:
     """Both models on every sample; only tokens that follow another one count, and padding does not."""
     sums: dict[str, float] = {"source": 0.0, "copy": 0.0, "kl": 0.0, "top1": 0.0, "tokens": 0.0}
-    for sample in samples:
+    for sample in steps(samples, "measure the perplexity"):
         for key, value in _sums(source, copy, sample).items():
             sums[key] += value
     count = max(sums["tokens"], 1.0)

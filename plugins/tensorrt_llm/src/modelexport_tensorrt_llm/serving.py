@@ -9,7 +9,9 @@ from typing import Any
 
 from modelexport.errors import OptionError
 
-CHECKPOINT, CONFIG, SCRIPT = "checkpoint", "serve.yaml", "serve.sh"
+from .files import CHECKPOINT
+
+CONFIG, SCRIPT = "serve.yaml", "serve.sh"
 
 #: trtllm-serve calls it --config too, but not in every release
 COMMAND = f"trtllm-serve {CHECKPOINT} --extra_llm_api_options {CONFIG}"
@@ -55,11 +57,8 @@ class Serving:
 
 
 def check(serving: Serving, config: Mapping[str, Any]) -> None:
-    """Raise OptionError for a split over GPUs that the model's shapes don't allow, and for limits below 1."""
+    """Raise OptionError for a split over GPUs that the model's shapes don't allow."""
     tp = serving.tp
-    for key, value in {"tp": tp, **serving._limits()}.items():
-        if value < 1:
-            raise OptionError(f"{key.replace('_', '-')}={value} makes no sense", "give 1 or more")
     heads = config.get("num_attention_heads") or config.get("n_head")
     shared = config.get("num_key_value_heads") or heads
     width = config.get("intermediate_size")

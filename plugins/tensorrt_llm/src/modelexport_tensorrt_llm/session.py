@@ -10,7 +10,7 @@ from modelexport.contract import Session
 from modelexport.errors import CannotRunHere, RuntimeFailure, first_line
 from modelexport.toolkit import importable
 
-from . import checkpoint, formats, model
+from . import files, formats, model
 from .serving import Serving
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _too_little(artifact: Artifact) -> str:
     needed = _serving(artifact).tp
     if (count := torch.cuda.device_count()) < needed:
         return f"it is spread over {needed} GPUs, {count} are here"
-    format = formats.of_algorithm(checkpoint.quantization(artifact.entry_path).algorithm)
+    format = formats.of_algorithm(files.quantization(artifact.entry_path).algorithm)
     has = torch.cuda.get_device_capability()
     if format is not None and has < format.capability:
         wanted, there = (".".join(map(str, each)) for each in (format.capability, has))
@@ -72,8 +72,8 @@ def _dequantized(artifact: Artifact, options: RunOptions, lacks: str) -> Session
     loaded = model.load(artifact.entry_path, _serving(artifact).kv_cache)
 
     def call(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        given = {name: torch.from_numpy(array) for name, array in inputs.items()}
-        return {"logits": model.logits(loaded, given["input_ids"], given.get("attention_mask")).numpy()}
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        return {"logits": model.logits(loaded, tensors["input_ids"], tensors.get("attention_mask")).numpy()}
 
     note = f"TensorRT-LLM can't run here ({lacks}): computed in PyTorch from what the files say" if lacks else ""
     details = {"runtime": "dequantized"}
@@ -109,8 +109,8 @@ def _tensorrt_llm(artifact: Artifact) -> Session:
         prompts = [{"prompt_token_ids": row[mask].tolist()} for row, mask in zip(ids, kept, strict=True)]
         logits = np.zeros((*ids.shape, vocabulary), np.float32)
         for index, answer in enumerate(runtime.generate(prompts, wanted, use_tqdm=False)):
-            found: Any = answer.context_logits
-            logits[index, kept[index]] = found.float().cpu().numpy()[:, :vocabulary]
+            own: Any = answer.context_logits
+            logits[index, kept[index]] = own.float().cpu().numpy()[:, :vocabulary]
         return {"logits": logits}
 
     return Session(call, artifact.inputs, artifact.outputs, runtime.shutdown, {"runtime": "tensorrt-llm"})

