@@ -44,7 +44,7 @@ def layers(model: Any) -> Mapping[str, Layer]:
 def operators(model: Any) -> dict[str, Any]:
     """Every operator of the first signature, by the name of what it writes."""
     graph = model.subgraphs[0]
-    return {_written(graph, op): op for op in graph.operators if len(op.outputs)}
+    return {_written(graph, op): op for op in graph.operators or () if len(op.outputs)}
 
 
 def prefix(signature: Any) -> str:

@@ -85,11 +85,11 @@ def _traced(batch: Dim, others: Sequence[Dim], program: Any) -> int:
 
     It is 2 at least, since 1 is folded away, and outside the declared bounds where it must be.
     """
-    taken = {size for shape in _shapes(program) for size in shape if isinstance(size, int) and size > 1}
-    taken |= {size for dim in others for size in dim.sizes}
+    elsewhere = {size for shape in _shapes(program) for size in shape if isinstance(size, int) and size > 1}
+    elsewhere |= {size for dim in others for size in dim.sizes}
     allowed = [size for size in batch.sizes[:_CANDIDATES] if size > 1]
     beyond = [batch.multiple * prime for prime in _PRIMES]
-    clear = (size for size in (*allowed, *beyond) if not any(other % size == 0 for other in taken))
+    clear = (size for size in (*allowed, *beyond) if not any(other % size == 0 for other in elsewhere))
     return next(clear, (allowed or [1])[-1])
 
 

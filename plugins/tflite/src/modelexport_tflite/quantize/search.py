@@ -47,8 +47,7 @@ def hold(work: Work, path: Path, goal: Goal | None) -> tuple[frozenset[str], tup
 
 def _search(work: Work, path: Path, goal: Goal, attempts: _Attempts) -> LeaveOut:
     ranked = ranking.fragile(work, path, goal)
-    attempts.written = None  # the ranking's own trials
-    stage("search for what to leave out")
+    attempts.written = None  # the ranking wrote trials of its own
     weights = {name: layer.weight.nbytes for name, layer in work.layers.items()}
     return LeaveOut(ranked, attempts.drop, weights, simulated=False, retried=_RETRIED)
 
