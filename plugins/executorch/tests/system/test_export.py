@@ -82,7 +82,7 @@ def test_other_delegates_are_lowered_to_and_not_run(make, nets, backend, runtime
 
 
 def test_lowering_to_coreml_imports_no_tensorflow_and_prints_nothing(nets, tmp_path):
-    """coremltools imports TensorFlow where it finds it, for seconds, and that writes past Python to the terminal."""
+    """coremltools would import TensorFlow, which takes seconds and writes to the terminal past Python."""
     script = (
         "import sys, modelexport\n"
         "modelexport.export(sys.argv[1] + ':Cnn', 'executorch', sys.argv[2], options={'backend': 'coreml'},\n"

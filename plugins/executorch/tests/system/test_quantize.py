@@ -57,7 +57,13 @@ def test_static_on_calibration_data(cnn, static):
 
 def test_it_says_what_it_does(static):
     _, events = static
-    for line in ("calibrate: 6 of 6", "capture the quantized program", "lower for xnnpack", "plan the memory"):
+    for line in (
+        "quantize in 8 bits, static",
+        "calibrate: 6 of 6",
+        "capture the quantized program",
+        "lower for xnnpack",
+        "plan the memory",
+    ):
         assert line in events
 
 
@@ -87,7 +93,7 @@ def test_layers_are_left_until_the_goal_holds(cnn, images, static, tmp_path):
     quantization = report(artifact)
     assert quantization.score.drop <= budget
     kept = [trial for trial in quantization.trials if trial.verdict == "kept"]
-    left = {layer.name for layer in quantization.layers if layer.note == "left: it suffers most"}
+    left = {layer.name for layer in quantization.layers if layer.note == "it suffers most: it is left out"}
     assert kept and all(set(trial.left) == left for trial in kept) and left
     assert "float32" in precisions(artifact).values() and "int8" in precisions(artifact).values()
 

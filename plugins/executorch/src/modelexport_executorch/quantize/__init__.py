@@ -49,10 +49,6 @@ def quantize(
     finished, details = lowering.lowered(program, names, fuse=asked.bits == 4)
     (out / files.FILE).write_bytes(finished.buffer)
     details |= {"backend": list(names), "bounds": artifact.details.get("bounds", {})}
-    notes = (
-        *summary.warnings,
-        *left_as_they_are(summary.layers),
-        *account.notes(details),
-    )
+    notes = (*left_as_they_are(summary.layers), *account.notes(details))
     tools = ("torch", "torchao", "executorch")
     return Build(files.FILE, tools, f"int{asked.bits}", details, notes, summary)

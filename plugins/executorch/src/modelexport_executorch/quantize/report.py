@@ -58,7 +58,7 @@ def _reason(work: Work, choice: Choice, name: str, layer: Layer) -> str:
     if name in work.excluded:
         return "excluded"
     if name in choice.left:
-        return "left: it suffers most"
+        return "it suffers most: it is left out"
     if layer.kind == "embedding":
         return "XNNPACK looks nothing up: tables stay as they are"
     if work.bits == 4:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Trial
-from modelexport.toolkit import LeaveOut, steps
+from modelexport.toolkit import LeaveOut, stage, steps
 
 from . import apply, rank
 from .work import Work
@@ -45,6 +46,7 @@ def choose(work: Work, goal: Goal | None) -> Choice:
     if dropped <= limit:
         return replace(whole, trials=_judged([first], frozenset(), limit))
 
+    @cache  # the search comes back to what it has tried
     def drop(left: frozenset[str]) -> float:
         module = apply.quantized(work, work.excluded | left, work.samples)
         return goal.drop(apply.simulated(work, module))
@@ -59,6 +61,8 @@ def choose(work: Work, goal: Goal | None) -> Choice:
 
 
 def _calibrated(work: Work, left: frozenset[str]) -> Any:
+    """The program's module quantized but for the layers `left`, told step by step."""
+    stage(f"quantize in {work.bits} bits, {work.mode}")
     return apply.quantized(work, left, steps(work.samples, "calibrate"))
 
 

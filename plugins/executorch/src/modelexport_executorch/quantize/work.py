@@ -46,8 +46,10 @@ class Work:
 
 
 def prepared(artifact: Artifact, options: QuantizeOptions, calibration: Calibration | None) -> Work:
-    """The work on one artifact. Raises OptionError for what can't be asked, ConversionError for a program that
-    PyTorch can't load."""
+    """The work on one artifact.
+
+    Raises OptionError for what can't be asked of it, ConversionError where PyTorch can't load its program.
+    """
     _check(artifact)
     captured = lowering.with_bounds(files.kept(artifact), artifact.details.get("bounds", {}))
     layers = layers_of(captured.program)
