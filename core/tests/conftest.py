@@ -139,7 +139,7 @@ def toys(shelf):
 
 @pytest.fixture(scope="session")
 def artifact(shelf, tmp_path_factory):
-    """A good tape with two inputs that share a dim; its source, two.py, is beside it. Never change it: copy it."""
+    """A good tape with two inputs that share a dim; its source, two.py, is beside it. Never change it: take a `copy`."""
     import modelexport
 
     folder = tmp_path_factory.mktemp("good")
@@ -147,3 +147,9 @@ def artifact(shelf, tmp_path_factory):
     with installed(shelf):
         (made,) = modelexport.export(f"{folder / 'two.py'}:two", "tape", folder)
     return made.path
+
+
+@pytest.fixture
+def copy(artifact, tmp_path):
+    """A copy of the good tape, to change."""
+    return shutil.copytree(artifact, tmp_path / "copy.tape")

@@ -20,7 +20,7 @@ def mx_target():
     return Target(
         name="stamper",
         summary="a toy compiler",
-        consumes=("writer",),
+        consumes=("tape",),
         verbs={
             "export": Verb(Options, precisions={"int8": {"stamp": "gold"}}),
             "quantize": Verb(precisions={"int4": {}}),

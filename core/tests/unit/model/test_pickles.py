@@ -60,7 +60,7 @@ def test_the_bomb_is_real(program, tmp_path):
     """Otherwise the test above would prove nothing: with --allow-pickle, torch does light it."""
     witness = tmp_path / "lit"
     path = armed(program, tmp_path / "bomb.pt2", witness)
-    with pytest.raises(SourceError, match="is no torch.export program, or a damaged one"):
+    with pytest.raises(SourceError, match=r"is no torch\.export program, or a damaged one"):
         modelexport.export(path, "tape", tmp_path, allow_pickle=True)
     assert witness.is_dir()
 

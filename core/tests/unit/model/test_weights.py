@@ -14,7 +14,8 @@ X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 def capture(nets, tmp_path):
     """Export a factory's module, or another source, with these weights."""
 
-    def export(weights=None, source=nets("sources", "with_tuple")):
+    def export(weights=None, source=None):
+        source = source or nets("sources", "with_tuple")
         (made,) = modelexport.export(source, "captured", tmp_path / "out", verify=False, weights=weights)
         return made
 

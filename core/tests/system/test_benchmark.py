@@ -1,94 +1,38 @@
-"""Benchmarks: the figures mean what their names say, contestants take turns, and each has a process of its own."""
+"""Benchmarks: the figures mean what their names say, and each contestant has a process of its own."""
 
 import json
 import os
 import shutil
-import threading
 import time
 
 import modelexport
 import numpy as np
 import pytest
-from modelexport.bench import runner, turns
-from modelexport.errors import InputError, SourceError
+from modelexport.bench import runner
+from modelexport.errors import SourceError
 
-pytestmark = pytest.mark.slow
-
-NETS = """
-import json
-import os
-import time
-
-import torch
-from torch import nn
-
-
-class Line(nn.Module):
-    def __init__(self, pause=0.0, hoard=0, log=None):
-        super().__init__()
-        torch.manual_seed(0)
-        self.line = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 8))
-        self.pause, self.hoard, self.log = pause, hoard, log
-
-    def forward(self, x):
-        if self.pause:
-            time.sleep(self.pause)
-        if self.hoard:
-            torch.ones(self.hoard // 4)
-        if self.log:
-            with open(self.log, "w") as file:
-                json.dump({"threads": torch.get_num_threads(), "omp": os.environ["OMP_NUM_THREADS"],
-                           "pid": os.getpid(), "training": self.training, "grad": torch.is_grad_enabled()}, file)
-        return self.line(x)
-
-
-def line():
-    return Line()
-
-
-def sleepy():
-    return Line(pause=0.005)
-
-
-def hoarder():
-    return Line(hoard=300_000_000)
-
-
-def logged():
-    return Line(log=os.environ["BENCH_LOG"])
-
-
-def other():
-    return nn.Linear(3, 3), (torch.zeros(2, 3),)
-"""
+pytestmark = pytest.mark.usefixtures("toys")
 
 INPUTS = ["x:float32[batch=1..64,64]"]
 
 
 @pytest.fixture(scope="module")
-def nets(tmp_path_factory):
-    file = tmp_path_factory.mktemp("nets") / "nets.py"
-    file.write_text(NETS)
-    return file
-
-
-@pytest.fixture(scope="module")
-def artifact(nets):
-    (made,) = modelexport.export(f"{nets}:line", "onnx", nets.parent, inputs=INPUTS)
+def artifact(toys, nets, tmp_path_factory):
+    (made,) = modelexport.export(nets("timed", "line"), "tape", tmp_path_factory.mktemp("timed"), inputs=INPUTS)
     return made.path
 
 
 @pytest.fixture(scope="module")
-def twins(artifact, nets):
+def twins(artifact):
     """The same artifact twice, the first one as baseline."""
-    twin = nets.parent / "twin.onnx"
+    twin = artifact.with_name("twin.tape")
     shutil.copytree(artifact, twin)
     return modelexport.benchmark([artifact, twin], baseline=artifact, runs=50, seconds=1.0, threads=1)
 
 
 @pytest.fixture(scope="module")
 def against_eager(artifact, nets):
-    return modelexport.benchmark(artifact, baseline=f"{nets}:sleepy", runs=20, seconds=0.3, threads=1)
+    return modelexport.benchmark(artifact, baseline=nets("timed", "sleepy"), runs=20, seconds=0.3, threads=1)
 
 
 def test_percentiles_are_in_order_and_agree_with_the_mean(twins):
@@ -110,35 +54,10 @@ def test_a_model_is_as_fast_as_itself(twins):
     assert second.ratio_low <= second.ratio <= second.ratio_high
 
 
-class Recorder:
-    """Stands where a child process does, and writes down who was asked when."""
-
-    def __init__(self, name, diary, seconds):
-        self.name, self.diary, self.seconds = name, diary, seconds
-
-    def ask(self, question):
-        self.diary.append(self.name)
-        return {"seconds": [self.seconds] * question["calls"]}
-
-
-def test_contestants_take_turns_in_an_order_that_rotates():
-    diary = []
-    children = [Recorder(name, diary, seconds) for name, seconds in (("a", 0.01), ("b", 0.02), ("c", 0.0001))]
-    times = turns.take_turns(children, [0.01, 0.02, 0.0001], runs=12, seconds=0.2)
-    rounds = ["".join(diary[start : start + 3]) for start in range(0, len(diary), 3)]
-    assert rounds[:4] == ["abc", "bca", "cab", "abc"]
-    assert {len(own) for own in times} == {len(rounds)}  # the same number of turns each
-    for own in times:
-        assert sum(map(len, own)) >= 12
-        assert sum(map(sum, own)) >= 0.2 - 1e-9
-    assert len(times[0][0]) == 5  # a turn of 50 ms
-    assert len(times[2][0]) == 500
-
-
 def test_the_baseline_is_the_source_itself_run_eagerly(against_eager, nets, artifact):
     eager, exported = against_eager.figures
     assert against_eager.baseline == eager.name
-    assert eager.name.endswith("nets.py:sleepy (PyTorch eager)")
+    assert eager.name.endswith("timed.py:sleepy (PyTorch eager)")
     assert exported.name == str(artifact)
     assert eager.file_size is None
     assert eager.ratio == 1.0
@@ -149,12 +68,12 @@ def test_the_baseline_is_the_source_itself_run_eagerly(against_eager, nets, arti
 
 
 def test_each_contestant_has_memory_of_its_own(against_eager, artifact, nets):
-    """What ONNX Runtime takes, PyTorch's own, and a model that needs 300 MB more: the parent's peak is in none."""
+    """What NumPy takes, PyTorch's own, and a model that needs 300 MB more: the parent's peak is in none."""
     eager, exported = against_eager.figures
     parent = runner.peak_rss()
     assert 15e6 < exported.peak_rss < 150e6 < eager.peak_rss
     assert exported.peak_rss < parent / 2
-    report = modelexport.benchmark(artifact, baseline=f"{nets}:hoarder", runs=2, seconds=0, threads=1)
+    report = modelexport.benchmark(artifact, baseline=nets("timed", "hoarder"), runs=2, seconds=0, threads=1)
     assert report.figures[0].peak_rss > eager.peak_rss + 250e6
     assert report.figures[1].peak_rss == pytest.approx(exported.peak_rss, rel=0.2)
 
@@ -162,7 +81,7 @@ def test_each_contestant_has_memory_of_its_own(against_eager, artifact, nets):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_are_pinned(artifact, nets, tmp_path, monkeypatch, threads):
     monkeypatch.setenv("BENCH_LOG", str(tmp_path / "log.json"))
-    report = modelexport.benchmark(artifact, baseline=f"{nets}:logged", runs=2, seconds=0, threads=threads)
+    report = modelexport.benchmark(artifact, baseline=nets("timed", "logged"), runs=2, seconds=0, threads=threads)
     said = json.loads((tmp_path / "log.json").read_text())
     assert (said["threads"], said["omp"]) == (threads, str(threads))
     assert said["pid"] != os.getpid()
@@ -173,9 +92,9 @@ def test_threads_are_pinned(artifact, nets, tmp_path, monkeypatch, threads):
 
 
 def test_an_option_of_the_runtime_is_passed_on(artifact):
-    options = {"optimization": "none", "threads": 2}
+    options = {"devices": "abacus,cpu", "threads": 2}
     (figures,) = modelexport.benchmark(artifact, runs=1, seconds=0, threads=1, options=options).figures
-    assert figures.details["threads"] == 2
+    assert (figures.details["threads"], figures.details["devices"]) == (2, ["abacus", "cpu"])
 
 
 def test_dims_and_inputs(artifact, tmp_path):
@@ -189,20 +108,14 @@ def test_dims_and_inputs(artifact, tmp_path):
     assert given.dims == {"batch": 7}
 
 
-def test_models_with_other_inputs_are_not_compared(artifact, nets, tmp_path):
-    (other,) = modelexport.export(f"{nets}:other", "captured", tmp_path, verify=False)
-    with pytest.raises(InputError, match=r"other\.captured does not take these inputs"):
-        modelexport.benchmark([artifact, other.path], runs=1, seconds=0)
-
-
 def test_a_baseline_that_fails_to_load_is_said(artifact, nets):
     with pytest.raises(SourceError, match="no 'lime' in it"):
-        modelexport.benchmark(artifact, baseline=f"{nets}:lime", runs=1, seconds=0)
+        modelexport.benchmark(artifact, baseline=nets("timed", "lime"), runs=1, seconds=0)
 
 
 def test_no_process_is_left_behind(artifact, nets, tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_LOG", str(tmp_path / "log.json"))
-    modelexport.benchmark(artifact, baseline=f"{nets}:logged", runs=1, seconds=0)
+    modelexport.benchmark(artifact, baseline=nets("timed", "logged"), runs=1, seconds=0)
     child = json.loads((tmp_path / "log.json").read_text())["pid"]
     for _ in range(50):
         try:
@@ -216,7 +129,7 @@ def test_no_process_is_left_behind(artifact, nets, tmp_path, monkeypatch):
 def test_the_report_as_json(mx, artifact, nets):
     arguments = [
         "--baseline",
-        f"{nets}:line",
+        nets("timed", "line"),
         "--runs",
         "3",
         "--seconds",
@@ -230,7 +143,7 @@ def test_the_report_as_json(mx, artifact, nets):
     assert (result.code, result.err) == (0, "")
     report = result.json
     assert set(report) == {"figures", "baseline", "threads", "dims", "turns", "environment"}
-    assert report["baseline"].endswith("nets.py:line (PyTorch eager)")
+    assert report["baseline"].endswith("timed.py:line (PyTorch eager)")
     assert (report["threads"], report["dims"]) == (1, {"batch": 4})
     assert {"platform", "python", "cpu", "cores"} <= set(report["environment"])
     numbers = {"runs", "p50_ms", "p90_ms", "p99_ms", "mean_ms", "throughput", "load_ms", "peak_rss", "ratio"}
@@ -240,7 +153,7 @@ def test_the_report_as_json(mx, artifact, nets):
 
 
 def test_the_report_as_a_table(mx, artifact, nets):
-    shown = mx("benchmark", artifact, "--baseline", f"{nets}:line", "--runs", "3", "--seconds", "0")
+    shown = mx("benchmark", artifact, "--baseline", nets("timed", "line"), "--runs", "3", "--seconds", "0")
     assert (shown.code, shown.err) == (0, "")
     for heading in ("p50 ms", "p90 ms", "p99 ms", "samples/s", "load ms", "peak RSS", "size", "× baseline"):
         assert heading in shown.out
@@ -250,7 +163,9 @@ def test_the_report_as_a_table(mx, artifact, nets):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_torch_compile_as_a_second_baseline(artifact, nets):
-    report = modelexport.benchmark(artifact, baseline=f"{nets}:line", compile_baseline=True, runs=20, seconds=0.1)
+    report = modelexport.benchmark(
+        artifact, baseline=nets("timed", "line"), compile_baseline=True, runs=20, seconds=0.1
+    )
     names = [figures.name for figures in report.figures]
     assert [name.partition(" (")[2] for name in names] == ["PyTorch eager)", "torch.compile)", ""]
     assert report.baseline == names[0]
@@ -259,26 +174,8 @@ def test_torch_compile_as_a_second_baseline(artifact, nets):
     assert compiled.ratio > 0
 
 
-def test_a_turn_ends_when_the_threads_of_the_contestant_sleep():
-    """A thread that spins for a tenth of a second after the call would take a core from the next contestant."""
-    ends = time.perf_counter() + 0.1
-
-    def spin():
-        while time.perf_counter() < ends:
-            pass
-
-    thread = threading.Thread(target=spin)
-    thread.start()
-    runner.rest()
-    assert not thread.is_alive()
-    start = time.perf_counter()
-    runner.rest()
-    assert time.perf_counter() - start < 0.05
-
-
-def test_a_targets_own_figures_are_in_the_details(install_toys, nets, tmp_path):
-    install_toys("writer")
-    (made,) = modelexport.export(f"{nets}:line", "writer", tmp_path, inputs=INPUTS, verify=False)
-    (figures,) = modelexport.benchmark([made.path], runs=3, seconds=0.0, threads=1).figures
+def test_a_targets_own_figures_are_in_the_details(artifact):
+    (figures,) = modelexport.benchmark([artifact], runs=3, seconds=0.0, threads=1).figures
     batch, rest = divmod(figures.details["values"], 64)
-    assert batch >= 1 and not rest
+    assert batch >= 1
+    assert rest == 0
