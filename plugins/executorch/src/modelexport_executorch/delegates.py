@@ -16,17 +16,17 @@ from modelexport.toolkit import importable, without
 class Delegate:
     """Where a delegate's partitioner is and what makes one, and the modules that lowering to it takes.
 
-    `without` names what importing it would import where it is installed, for seconds and for nothing.
+    `hides` names what importing it would import where it is installed, for seconds and for nothing.
     """
 
     module: str
     maker: str
     needs: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
+    hides: tuple[str, ...] = ()
 
     def partitioner(self) -> Any:
         """ExecuTorch's partitioner, which finds what the delegate can take of a program."""
-        with without(*self.without):
+        with without(*self.hides):
             module = import_module(self.module)
         return getattr(module, self.maker)()
 
