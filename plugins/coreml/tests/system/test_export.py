@@ -246,7 +246,7 @@ def test_what_core_ml_has_no_type_for_is_refused(export, nets, torch, tmp_path):
 def test_a_damaged_package_is_an_error_and_no_crash(line, tmp_path):
     damaged = Path(shutil.copytree(line.path, tmp_path / "damaged.coreml"))
     shutil.rmtree(damaged / line.entry / "Data")
-    with pytest.raises(MxError, match=r"no Core ML package, or a damaged one|is missing"):
+    with pytest.raises(MxError, match=r"model\.mlmodel is missing from the artifact"):
         api.run(damaged)
 
 
