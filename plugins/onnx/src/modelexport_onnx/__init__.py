@@ -1,13 +1,19 @@
 """The ONNX target: export through torch.onnx, run on ONNX Runtime.
 
 export.py      captured program → model.onnx
-operators.py   which operators have no ONNX translation, and the user's own translations
 session.py     model.onnx → Session
 source.py      an existing .onnx file as a source
-optimize.py    candidates, measured: the fastest equivalent is kept
-fusions.py     simplification, and the fusions that make the candidates
-halves.py      float32 → float16 or bfloat16
-modelfile.py   files: weights inside or beside, above what one protobuf holds
+quantize/      8 and 4 bits, and halves: for this machine or for a compiler
+optimize/      candidates, measured: the fastest equivalent is kept
+files.py       the model's file: weights inside or beside, above what one protobuf holds
+operators.py   which operators have no ONNX translation, and the user's own translations
+backend.py     the toolchains, kept quiet
+contents.py    what a model says: types, precision, nodes, and where they come from
+graph.py       layers with weights, edits, and the values of tensors
+halves/        float32 → float16 or bfloat16
+rounding.py    half precision as a device computes it, on one that does not
+choices.py     which options of `mx quantize` go together
+toolkit.py     what other targets may use: those that compile ONNX
 """
 
 from __future__ import annotations
@@ -15,7 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.contract import Target, Verb, check_file, hookimpl, option
+from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +35,10 @@ __version__ = "0.1.0"
 __all__ = ["ExportOptions", "OptimizeOptions", "QuantizeOptions", "RunOptions", "register"]
 
 
+#: the opsets torch.onnx writes as asked (2.13)
+OLDEST, NEWEST = 18, 25
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """Options of `mx export -t onnx`."""
@@ -37,6 +48,14 @@ class ExportOptions:
     external_data: Literal["auto", "always"] = option(
         "auto", "weights in a file of their own: auto does it above 1.8 GB, since one protobuf holds 2 GB"
     )
+
+    def __post_init__(self) -> None:
+        if not OLDEST <= self.opset <= NEWEST:
+            nearest = min(max(self.opset, OLDEST), NEWEST)
+            raise OptionError(
+                f"opset {self.opset} can't be written: torch.onnx writes {OLDEST} to {NEWEST}",
+                f"give -k opset={nearest}; onnx.version_converter can lower it later",
+            )
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,12 @@ class RunOptions:
     threads: int = option(0, "threads within an operator; 0 lets ONNX Runtime choose")
     optimization: Literal["none", "basic", "extended", "all"] = option("all", "graph optimization at load")
     custom_ops: str | None = option(None, "shared library with custom operator kernels")
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise OptionError(f"threads={self.threads}: there is no such number", "0 or more")
+        if self.custom_ops is not None and "/" in self.custom_ops:  # a bare name is looked for by the loader
+            check_file("custom-ops", self.custom_ops)
 
 
 @dataclass(frozen=True)
@@ -72,13 +97,17 @@ class OptimizeOptions:
 class QuantizeOptions:
     """Options of `mx quantize` for ONNX artifacts. What is left out, the preset or `auto` decides."""
 
-    mode: Literal["auto", "dynamic", "static", "weight-only", "float16"] = option(
+    mode: Literal["auto", "dynamic", "static", "weight-only", "float16", "bfloat16", "fp8"] = option(
         "auto",
         "auto: what this graph runs fast on this hardware; dynamic: activations as it runs; static: with "
-        "calibrated ranges; weight-only: weights in blocks; float16: half precision",
+        "calibrated ranges; weight-only: weights in blocks; float16: half precision; bfloat16 and fp8, which has "
+        "calibrated ranges too: for TensorRT",
     )
     preset: Literal["auto", "x86-vnni", "x86", "arm64", "tensorrt"] = option(
         "auto", "the hardware to quantize for; auto is this machine"
+    )
+    activations: Literal["fp32", "fp16"] = option(
+        "fp32", "what everything computes in that isn't quantized, for TensorRT"
     )
     activation_type: Literal["auto", "uint8", "int8", "uint16", "int16"] = option("auto", "type of activations")
     weight_type: Literal["auto", "int8", "uint8"] = option("auto", "type of weights")
@@ -88,13 +117,22 @@ class QuantizeOptions:
     format: Literal["qdq", "qoperator"] = option("qdq", "how a static model says that it is quantized")
     calibrator: Literal["minmax", "entropy", "percentile"] = option("minmax", "how ranges come from calibration")
     percentile: float = option(99.99, "share of the values, in %, that a range of calibrator=percentile holds")
-    bits: Literal[8, 4] = option(8, "bits of a weight, for weight-only")
-    block_size: int = option(32, "weights that share a scale, for weight-only: 16, 32, 64, 128 or 256")
+    bits: Literal[8, 4] = option(8, "bits of a weight, for weight-only; 4 for TensorRT")
+    block_size: int | None = option(
+        None,
+        "weights that share a scale, for weight-only: 16, 32, 64, 128 or 256, and 32 where it is left out; for "
+        "TensorRT 64 or 128, and 128",
+    )
     op_types: tuple[str, ...] = option((), "operators to quantize; none: all that the mode can")
     exclude: tuple[str, ...] = option((), "nodes to leave in float32, by name; * and ? match")
     smooth: bool | None = option(None, "even out the channels of activations, computing the same (SmoothQuant)")
     embeddings: bool | None = option(None, "store embedding tables in 8 bits, a scale for each row")
     explain: bool = option(True, "measure each layer's error and time for the report")
+
+    def __post_init__(self) -> None:
+        from . import choices
+
+        choices.check(self)
 
 
 @hookimpl
@@ -128,6 +166,7 @@ def mx_target() -> Target:
                     "fp16": {"mode": "float16"},
                     "int8": {"mode": "auto"},
                     "int4": {"mode": "weight-only", "bits": "4"},
+                    "fp8": {"mode": "fp8", "preset": "tensorrt", "activations": "fp16"},
                 },
             ),
             "run": Verb(RunOptions, needs=("onnxruntime",), install="pip install onnxruntime"),
@@ -159,13 +198,13 @@ def mx_quantize(
 ) -> Build:
     from modelexport.errors import CannotRunHere
 
-    from . import quantization
+    from . import quantize
 
     if goal is None:
         raise CannotRunHere(
             f"{artifact.path} was optimized for another device: nothing can be measured here", "quantize it there"
         )
-    return quantization.quantize(artifact, out, options, calibration, goal)
+    return quantize.quantize(artifact, out, options, calibration, goal)
 
 
 @hookimpl
@@ -183,7 +222,7 @@ def mx_load(ref: str, options: LoadOptions) -> Source | None:
 
     from . import source
 
-    return source.load(Path(ref))
+    return source.load(Path(ref), options)
 
 
 def register(operator: Any, translation: Any) -> None:

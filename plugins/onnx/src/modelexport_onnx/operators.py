@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
-from dataclasses import dataclass
 from typing import Any
 
 from modelexport.errors import ConversionError
-from modelexport.toolkit import module_path, source_line
+from modelexport.toolkit import Unsupported
 
 #: torch operator → onnxscript function; filled by `modelexport_onnx.register`
 TRANSLATIONS: dict[Any, Any] = {}
@@ -29,18 +27,6 @@ def load_registered() -> dict[Any, Any]:
     return dict(TRANSLATIONS)
 
 
-@dataclass(frozen=True)
-class Unsupported:
-    """An operator without a translation, and where the model uses it."""
-
-    operator: str
-    module: str
-    line: str
-
-    def __str__(self) -> str:
-        return f"{self.operator} in {self.module}" + (f" at {self.line}" if self.line else "")
-
-
 def find_unsupported(program: Any, table: dict[Any, Any], opset: int) -> list[Unsupported]:
     """Every call in the decomposed program that the exporter has no translation for.
 
@@ -56,13 +42,12 @@ def find_unsupported(program: Any, table: dict[Any, Any], opset: int) -> list[Un
     decompositions = _decomp.create_onnx_friendly_decomposition_table(
         _decomp.get_onnx_implemented_overloads(registry)
     )
-    graph = program.run_decompositions(decompositions).graph
     found: list[Unsupported] = []
-    for node in graph.nodes:
+    for node in program.run_decompositions(decompositions).graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         if "_assert" in node.target.name():  # the exporter drops assertions before it translates
             continue
         if _dispatching.dispatch(node, registry)[0] is None:
-            found.append(Unsupported(str(node.target), module_path(node), source_line(node)))
+            found.append(Unsupported.at(node))
     return list(dict.fromkeys(found))

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.contract import Artifact, Session
 from modelexport.errors import CannotRunHere, OptionError, RuntimeFailure, first_line
+from modelexport.toolkit import importable
+
+from . import RunOptions, files, rounding
 
 if TYPE_CHECKING:
-    from . import RunOptions
+    from .rounding import Half
 
 Level = Literal["none", "basic", "extended", "all"]
 
@@ -22,7 +25,6 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 
-
 #: entries with which a quantized graph is computed as it is written. Without the first, ONNX Runtime (1.31) puts
 #: its own kernels in place of what it takes for a quantized operator, which compute nonsense where scales are
 #: float16; without the second, it drops a Relu before a QuantizeLinear to float8, and fails at a Clip.
@@ -31,14 +33,21 @@ AS_WRITTEN = {
     "optimization.disable_specified_optimizers": "ClipQuantRewrite;ReluQuantRewrite",
 }
 
+#: what an artifact's details say of how it is run: session entries, and the dtype whose roundings are simulated
+CONFIG, ROUNDED = "session", "rounded"
+
+
+# --------------------------------------------------------------------------------------- artifacts
+
 
 def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     """A Session on the artifact. Raises RuntimeFailure when ONNX Runtime refuses the file.
 
     Raises CannotRunHere when it refuses one that was optimized for a device that is not here.
     """
+    dtype = simulates(artifact.details, options)
     try:
-        runtime = open_file(artifact.entry_path, options, artifact.details.get("session", {}))
+        runtime = _opened(artifact, options, dtype)
     except RuntimeFailure as error:
         device = str(artifact.details.get("target_device", "cpu"))
         if device == "cpu" or _has(device) or "NOT_IMPLEMENTED" not in error.message:
@@ -48,12 +57,46 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
             "run it where there is one",
         ) from error
     details = {"providers": runtime.get_providers(), "threads": options.threads}
-    return Session(
-        caller(runtime, [spec.name for spec in artifact.outputs]),
-        artifact.inputs,
-        artifact.outputs,
-        details=details,
-    )
+    call = caller(runtime, [spec.name for spec in artifact.outputs])
+    note = f"{dtype} is simulated: computed in float32, every number rounded" if dtype else ""
+    return Session(call, artifact.inputs, artifact.outputs, details=details, note=note)
+
+
+def on_model(artifact: Artifact, model: Any) -> Session:
+    """A Session on a form of the artifact's model in memory, computed as it is written."""
+    runtime = open_model(model, config=AS_WRITTEN)
+    return Session(caller(runtime, [spec.name for spec in artifact.outputs]), artifact.inputs, artifact.outputs)
+
+
+def simulates(details: Mapping[str, Any], options: RunOptions) -> Half | None:
+    """The dtype whose roundings are simulated for an artifact with these details; None where it is run as it is.
+
+    A model for a device that has the dtype is simulated, unless a provider for such a device is asked for.
+    """
+    elsewhere = set(options.providers) - {"auto", "cpu"}
+    dtype: Half | None = details.get(ROUNDED)
+    return None if elsewhere else dtype
+
+
+def elsewhere(dtype: Half) -> dict[str, Any]:
+    """The details of a model in half precision that a device is to compute, and not ONNX Runtime here."""
+    return {CONFIG: AS_WRITTEN, ROUNDED: dtype}
+
+
+def running(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What a session reads of an artifact's details: for whoever keeps the model and runs it elsewhere."""
+    return {key: details[key] for key in (CONFIG, ROUNDED) if key in details}
+
+
+def _opened(artifact: Artifact, options: RunOptions, dtype: Half | None) -> Any:
+    config = artifact.details.get(CONFIG, {})
+    if dtype is None:
+        return open_file(artifact.entry_path, options, config)
+    if not importable("onnx"):
+        raise CannotRunHere(
+            f"the model is for a device with {dtype}, and simulating it takes onnx", "pip install onnx"
+        )
+    return _open_model(rounding.simulated(files.load(artifact.entry_path), dtype), options, config)
 
 
 def caller(runtime: Any, outputs: Sequence[str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -72,6 +115,9 @@ def caller(runtime: Any, outputs: Sequence[str]) -> Callable[[Mapping[str, Any]]
     return call
 
 
+# --------------------------------------------------------------------------------------- files, models
+
+
 def open_file(path: Path, options: RunOptions, config: Mapping[str, str] | None = None) -> Any:
     """An `InferenceSession` on a file, with the providers, threads and optimization asked for.
 
@@ -84,14 +130,17 @@ def open_model(
     model: Any, optimization: Level = "all", config: Mapping[str, str] | None = None, profile: Path | None = None
 ) -> Any:
     """An `InferenceSession` on a model in memory, on the CPU."""
-    from . import RunOptions, modelfile
+    return _open_model(model, RunOptions(providers=("cpu",), optimization=optimization), config, profile)
 
-    options = RunOptions(providers=("cpu",), optimization=optimization)
-    if modelfile.weight_bytes(model) <= modelfile.INLINE_BYTES:
+
+def _open_model(
+    model: Any, options: RunOptions, config: Mapping[str, str] | None, profile: Path | None = None
+) -> Any:
+    if files.weight_bytes(model) <= files.INLINE_BYTES:
         return _open(model.SerializeToString(), "the model", options, config, profile)
     with tempfile.TemporaryDirectory(prefix="mx-onnx-") as folder:
-        file = Path(folder) / modelfile.FILE
-        modelfile.save(model, file)
+        file = Path(folder) / files.FILE
+        files.save(model, file)
         return _open(str(file), "the model", options, config, profile)
 
 

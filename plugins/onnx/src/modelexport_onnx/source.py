@@ -6,12 +6,15 @@ at least the runtime's own rewriting.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from modelexport.contract import Dim, Source, TensorSpec
-from modelexport.errors import SourceError, first_line
-from modelexport.toolkit import importable
+from modelexport.contract import Dim, LoadOptions, Source, TensorSpec
+from modelexport.errors import SourceError
+from modelexport.toolkit import check_readable, declared, reading, size_in_file
+
+from . import RunOptions, session
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -22,27 +25,20 @@ _DTYPES = {
 } | {f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
-def load(path: Path) -> Source:
-    """Raises SourceError when the file is missing, damaged, or takes something other than tensors."""
-    if not path.is_file():
-        raise SourceError(f"no file {path}", "give the path of a .onnx file")
-    for module in ("onnxruntime", "onnx"):
-        if not importable(module):
-            raise SourceError(f"reading {path} needs {module}", f"pip install {module}")
-    from modelexport.errors import MxError
+def load(path: Path, options: LoadOptions) -> Source:
+    """The file as a source, its inputs as they are declared or else as it has them.
 
-    from . import RunOptions, session
-
-    try:
+    Raises SourceError when the file is missing or damaged, takes something other than tensors, or can't take what
+    is declared.
+    """
+    check_readable(path, "a .onnx file", ("onnxruntime", "onnx"), "pip install onnx onnxruntime")
+    with reading(path, "ONNX model"):
         runtime = session.open_file(path, RunOptions(providers=("cpu",), optimization="none"))
-    except MxError as error:
-        raise SourceError(f"{path} is no ONNX model, or a damaged one: {error.message}", error.hint) from error
-    except Exception as error:
-        raise SourceError(f"{path} is no ONNX model, or a damaged one: {first_line(error)}") from error
+        own = [_spec(value) for value in runtime.get_inputs()]
     outputs = [value.name for value in runtime.get_outputs()]
     call = session.caller(runtime, outputs)
     return Source(
-        inputs=tuple(_spec(value) for value in runtime.get_inputs()),
+        inputs=_inputs(path, own, options),
         outputs=tuple(outputs),
         format="onnx",
         path=path,
@@ -56,8 +52,24 @@ def _spec(value: Any) -> TensorSpec:
         raise SourceError(
             f"input {value.name!r} is a {value.type}, not a tensor of numbers", "cut it off the model"
         )
-    shape = tuple(
-        size if isinstance(size, int) and size > 0 else Dim(str(size or f"{value.name}_dim{axis}"))
-        for axis, size in enumerate(value.shape)
-    )
+    shape = tuple(size_in_file(size, value.name, axis) for axis, size in enumerate(value.shape))
     return TensorSpec(value.name, dtype, shape)
+
+
+def _inputs(path: Path, own: Sequence[TensorSpec], options: LoadOptions) -> tuple[TensorSpec, ...]:
+    """The inputs as declared: under the file's names, in any order, and of its sizes where it fixes them."""
+    places = {TensorSpec.parse(text).name: place for place, text in enumerate(options.inputs)}
+    if set(places) == {spec.name for spec in own}:
+        own = sorted(own, key=lambda spec: places[spec.name])
+    specs = declared(path, own, options)
+    for spec, before in zip(specs, own, strict=True):
+        if spec.name != before.name or not all(map(_takes, before.shape, spec.shape)):
+            raise SourceError(
+                f"{path} can't take the input {spec}", f"its inputs are {', '.join(map(str, own))}: declare these"
+            )
+    return specs
+
+
+def _takes(own: int | Dim, size: int | Dim) -> bool:
+    """Whether a dim of the file can be declared so: a size that it fixes can't be another."""
+    return isinstance(own, Dim) or own == size

@@ -1,16 +1,20 @@
 """The TensorRT target: engines for NVIDIA GPUs, built from ONNX with or without one at hand.
 
-export.py     verified ONNX → model.engine
-build.py      the one builder call, for both flavours
-flavours.py   TensorRT and TensorRT-RTX: which is here, and for which GPUs it builds
-profiles.py   dynamic dims → optimization profiles
-onnxfile.py   what an ONNX file says of its tensors, its types and where its nodes come from
-listing.py    the builder's log → layers and tensors
-refusals.py   what can't be built, said before the builder is asked
-session.py    model.engine → Session, on a GPU
-device.py     memory, streams, events and graphs of CUDA
-precision/    float16, bfloat16 and int4 copies of an ONNX model
-quantize.py   int8, fp8 and int4 copies with explicit quantization
+export.py      verified ONNX → model.engine
+session.py     model.engine → Session, on a GPU
+quantize.py    another engine from the ONNX model that an artifact keeps
+files.py       the engine's file
+operators.py   what TensorRT can't take, and how it is said
+backend.py     its logger, and libraries of kernels
+flavours.py    TensorRT and TensorRT-RTX: which is here, and for which GPUs it builds
+choices.py     which options go together
+build.py       the one builder call, for both flavours
+profiles.py    dynamic dims → optimization profiles
+listing.py     the builder's log → layers and tensors
+device.py      memory, streams, events and graphs of CUDA
+
+A network computes in the types that the ONNX model has: other precisions than float32 are made in ONNX, by its
+plugin's `mx quantize`, and compiled.
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.contract import Target, Verb, check_file, hookimpl, option
+from modelexport.errors import OptionError
 
 from . import flavours
 
@@ -43,7 +48,7 @@ class ExportOptions:
     sm: tuple[str, ...] = option(
         ("auto",),
         "GPUs to build for: sm75, sm80, sm86, sm89, sm120, sm121, or current, the one here; auto: all that "
-        "TensorRT-RTX builds for and the precision runs on",
+        "TensorRT-RTX builds for and the model's types run on",
     )
     profile: tuple[str, ...] = option(
         (),
@@ -52,9 +57,6 @@ class ExportOptions:
     )
     bound: int | None = option(
         None, "largest size of dims declared without one; 32 for a batch, 256 for others where it is left out"
-    )
-    precision: Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8", "int4"] = option(
-        "auto", "auto: as the ONNX model has it; fp16 and bf16 cast it, int4 stores its weights in blocks"
     )
     optimization_level: int | None = option(None, "how long the builder looks for faster kernels, 0 to 5")
     weight_streaming: bool = option(
@@ -68,6 +70,11 @@ class ExportOptions:
     plugins: tuple[str, ...] = option((), "shared libraries with kernels for operators that TensorRT lacks")
     keep_onnx: bool = option(True, "keep the ONNX model under source/: `mx quantize` starts from it")
 
+    def __post_init__(self) -> None:
+        from . import choices
+
+        choices.check(self)
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -79,6 +86,12 @@ class RunOptions:
         None, "file that keeps kernels compiled on this GPU between runs; TensorRT-RTX only"
     )
     plugins: tuple[str, ...] = option((), "shared libraries with the kernels that the engine was built with")
+
+    def __post_init__(self) -> None:
+        if self.device < 0:
+            raise OptionError(f"there is no GPU {self.device}", "0 is the first")
+        for path in self.plugins:
+            check_file("plugins", path)
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,11 @@ class QuantizeOptions:
     exclude: tuple[str, ...] = option((), "nodes of the ONNX model not to quantize, by name; * and ? match")
     explain: bool = option(True, "measure each layer's error for the report")
 
+    def __post_init__(self) -> None:
+        from . import quantize
+
+        quantize.for_onnx(self)  # which finds what is wrong with them
+
 
 @hookimpl
 def mx_target() -> Target:
@@ -110,21 +128,27 @@ def mx_target() -> Target:
                 ExportOptions,
                 needs=(library, "onnx"),
                 install="pip install 'modelexport-tensorrt[export]'",
-                precisions={
-                    "fp16": {"precision": "fp16"},
-                    "bf16": {"precision": "bf16"},
-                    "int4": {"precision": "int4"},
-                },
             ),
             "quantize": Verb(
                 QuantizeOptions,
                 needs=(library, "onnx"),
                 install="pip install 'modelexport-tensorrt[quantize]'",
-                precisions={"int8": {"mode": "int8"}, "fp8": {"mode": "fp8"}},
             ),
             "run": Verb(RunOptions, needs=(library,), install="pip install 'modelexport-tensorrt[run]'"),
         },
+        compiles={
+            "fp16": _quantized(mode="float16"),
+            "bf16": _quantized(mode="bfloat16"),
+            "int8": _quantized(mode="static", activations="fp16"),
+            "fp8": _quantized(mode="fp8", activations="fp16"),
+            "int4": _quantized(mode="weight-only", bits="4", activations="fp16"),
+        },
     )
+
+
+def _quantized(**options: str) -> Mapping[str, Mapping[str, str]]:
+    """The way to a precision in ONNX: `mx quantize` for TensorRT."""
+    return {"quantize": {"preset": "tensorrt", **options}}
 
 
 @hookimpl

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import CompiledLayer, Dim, TensorSpec
 from modelexport.errors import ConversionError, OptionError
+from modelexport.toolkit import check_dtypes, stage
+from modelexport_onnx import toolkit as onnx
 
-from . import flavours, listing, onnxfile, profiles, refusals
+from . import backend, choices, files, flavours, listing, operators, profiles
 from .flavours import Flavour
 
 if TYPE_CHECKING:
@@ -24,20 +26,18 @@ if TYPE_CHECKING:
     from . import ExportOptions
     from .profiles import Profile
 
-FILE = "model.engine"
+#: types that TensorRT's inputs and outputs may have
+TYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
 
 #: precisions that must show in the engine's layers, where the model has them
 _ASKED = ("float16", "bfloat16", "int8", "fp8", "int4", "nvfp4")
 
-#: bytes of an engine that hold its header
-HEADER = 64
-
 
 @dataclass(frozen=True)
 class Request:
-    """What to build: the model's file, for which GPUs and sizes."""
+    """What to build: the ONNX model's file, for which GPUs and sizes."""
 
-    onnx: Path
+    path: Path
     model: Any
     flavour: Flavour
     sms: tuple[str, ...]
@@ -46,36 +46,29 @@ class Request:
     options: ExportOptions
 
 
-@dataclass
-class Log:
-    """What the builder said, by how bad it is."""
-
-    lines: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-
 def engine(
-    onnx: Path,
+    path: Path,
     folder: Path,
     options: ExportOptions,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     precision: str,
 ) -> tuple[dict[str, Any], tuple[CompiledLayer, ...]]:
-    """Write `folder/model.engine` from the model in `onnx`; returns its details, and its layers.
+    """Write `folder/model.engine` from the ONNX model at `path`; returns its details, and its layers.
 
     Raises OptionError for options that contradict the model, the flavour or this machine, ConversionError for a
     model that TensorRT can't take (unsupported operators all at once), and for an engine that isn't as asked.
     """
-    refusals.check_types(inputs, outputs)
-    asked = request(onnx, options, inputs, precision)
-    log, begun = Log(), time.perf_counter()
+    check_dtypes(inputs, outputs, TYPES.__contains__, "TensorRT")
+    asked = request(path, options, inputs, precision)
+    stage(f"build the engine for {', '.join(asked.sms)}")
+    log, begun = backend.Log(), time.perf_counter()
     plan = _plan(asked, log)
     seconds = time.perf_counter() - begun
-    path = folder / FILE
-    path.write_bytes(plan)
+    written = folder / files.FILE
+    written.write_bytes(plan)
     rows, tensors = listing.layers(log.lines), listing.tensors(log.lines)
-    check_header(asked.flavour, path)
+    files.check_header(asked.flavour, written)
     if rows or asked.flavour.ahead:
         _check_tensors(tensors, inputs, outputs, asked.profiles)
         _check_precision(rows, precision)
@@ -84,74 +77,57 @@ def engine(
         "sm": [flavours.gpus()[0] if name == flavours.CURRENT else name for name in asked.sms],
         "profiles": [profiles.text(each) for each in asked.profiles],
         "bounds": profiles.opened(inputs, asked.profiles),
-        **({"narrowed": ["float64"]} if "float64" in onnxfile.types(asked.model) else {}),
+        **({"narrowed": ["float64"]} if "float64" in onnx.types(asked.model) else {}),
         "precisions": listing.precisions(rows),
         "build_seconds": round(seconds, 2),
-        "bytes": path.stat().st_size,
+        "bytes": written.stat().st_size,
         "tensors": {tensor.name: str(tensor) for tensor in tensors},
     }
     return details, rows
 
 
-def request(onnx: Path, options: ExportOptions, inputs: Sequence[TensorSpec], precision: str) -> Request:
+def request(path: Path, options: ExportOptions, inputs: Sequence[TensorSpec], precision: str) -> Request:
     """What the options ask for, checked as far as that goes without the builder. Raises OptionError.
 
     `precision` is what the model is to compute in, in the end.
     """
-    model = onnxfile.load_graph(onnx)
+    model = onnx.load_graph(path)
     flavour = flavours.choose(options.flavour)
-    refusals.check_options(options, flavour)
-    sms = flavours.resolve(flavour, options.sm, onnxfile.types(model) | {precision})
+    choices.check_flavour(options, flavour)
+    for name, asked in (("refit", options.refit), ("strip", options.strip)):
+        if asked and (lacks := flavours.lacking()):
+            raise OptionError(
+                f"{name}=true takes a GPU while the engine is built, and this machine has {lacks}",
+                "leave it out, or build on a machine with a GPU",
+            )
+    sms = flavours.resolve(flavour, options.sm, onnx.types(model) | {precision})
     spans = profiles.make(inputs, options.profile, options.bound)
-    return Request(onnx, model, flavour, sms, spans, tuple(inputs), options)
+    return Request(path, model, flavour, sms, spans, tuple(inputs), options)
 
 
 # --------------------------------------------------------------------------------------- the builder
 
 
-def _plan(asked: Request, log: Log) -> Any:
+def _plan(asked: Request, log: backend.Log) -> Any:
     """The serialized engine, as a buffer."""
     trt = asked.flavour.load()
-    said = logger(trt, log)
+    said = backend.logger(trt, log)
     builder: rtx.Builder = trt.Builder(said)
-    load_plugins(builder, asked.options.plugins)
+    backend.load_plugins(builder, asked.options.plugins)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser: rtx.OnnxParser = trt.OnnxParser(network, said)
-    parsed = parser.parse_from_file(str(asked.onnx))
-    refusals.check_parsed(parser, asked.model, asked.options.plugins)
+    parsed = parser.parse_from_file(str(asked.path))
+    operators.check_parsed(parser, asked.model, asked.options.plugins)
     if not parsed:
-        raise refusals.failure(log.errors)
+        raise operators.failure(log.errors)
     config = _config(trt, builder, asked)
     for profile in asked.profiles or ({},):
         config.add_optimization_profile(_profile(builder, network, asked.inputs, profile))
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise refusals.failure(log.errors) from RuntimeError("\n".join(log.errors))
+        raise operators.failure(log.errors) from RuntimeError("\n".join(log.errors))
     _keep_timings(config, asked.options.timing_cache)
     return plan
-
-
-def logger(trt: Any, log: Log) -> Any:
-    """A logger that keeps what is said, away from the user's terminal."""
-    bad = (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR)
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            (log.errors if severity in bad else log.lines).append(message)
-
-    return Logger()
-
-
-def load_plugins(owner: rtx.Builder | rtx.Runtime, libraries: Sequence[str]) -> None:
-    """Make kernels of shared libraries known to a builder or runtime. Raises OptionError for one that has none."""
-    for path in libraries:
-        if owner.get_plugin_registry().load_library(str(Path(path).resolve())) is None:
-            raise OptionError(
-                f"plugins={path} can't be loaded", "is it a TensorRT plugin library for this machine?"
-            )
 
 
 def _config(trt: Any, builder: rtx.Builder, asked: Request) -> rtx.IBuilderConfig:
@@ -175,11 +151,20 @@ def _config(trt: Any, builder: rtx.Builder, asked: Request) -> rtx.IBuilderConfi
         path = Path(options.timing_cache)
         config.set_timing_cache(config.create_timing_cache(path.read_bytes() if path.is_file() else b""), False)
     if options.dla is not None:
-        refusals.check_accelerator(builder, options.dla)
+        _check_accelerator(builder, options.dla)
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     return config
+
+
+def _check_accelerator(builder: rtx.Builder, dla: int) -> None:
+    """Raise OptionError for a core of the deep learning accelerator that isn't there."""
+    if not 0 <= dla < builder.num_DLA_cores:
+        raise OptionError(
+            f"dla={dla}: this machine has {builder.num_DLA_cores} cores of a deep learning accelerator",
+            "leave it out: only Jetson modules have one",
+        )
 
 
 def _keep_timings(config: rtx.IBuilderConfig, file: str | None) -> None:
@@ -216,25 +201,6 @@ def _values(spec: TensorSpec) -> tuple[list[int], list[int], list[int]]:
 
 
 # --------------------------------------------------------------------------------------- what was built
-
-
-def check_header(flavour: Flavour, path: Path) -> None:
-    """Raise ConversionError for a file that doesn't begin as an engine does; only TensorRT-RTX can tell."""
-    if not flavour.ahead:
-        return
-    if malformed(flavour.load(), path):
-        raise ConversionError("TensorRT wrote an engine that it does not know as one", "is the disk full?")
-
-
-def malformed(trt: Any, path: Path) -> bool:
-    """Whether the file has no valid engine header. Needs no GPU; TensorRT-RTX only."""
-    runtime: rtx.Runtime = trt.Runtime(logger(trt, Log()))
-    with path.open("rb") as file:
-        header = file.read(HEADER)
-    if len(header) < HEADER:
-        return True
-    _, diagnostics = runtime.get_engine_validity(header)
-    return bool(int(diagnostics) & int(trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE))
 
 
 def _check_tensors(

@@ -84,19 +84,46 @@ def resolve(flavour: Flavour, asked: Sequence[str], types: set[str]) -> tuple[st
     `types` are those of the model's tensors. Raises OptionError for a GPU that the flavour doesn't build for, that
     isn't here, or that lacks one of the types.
     """
-    names = list(dict.fromkeys(name.strip().lower() for name in asked))
+    check_names(asked)
+    names = _named(asked)
     if names == [AUTO]:
         return _usual(flavour, types)
-    if AUTO in names or (CURRENT in names and len(names) > 1):
-        raise OptionError(f"sm={','.join(names)}: auto and current stand alone", "list GPUs, such as sm=sm86,sm89")
+    if flavour.ahead:
+        check_ahead(flavour, names)
     for name in names:
-        _check(flavour, name)
+        _check_here(flavour, name)
         if short := sorted(each for each in types if _number(name) < OLDEST.get(each, 0)):
             raise OptionError(
                 f"{name} has no {short[0]}, which the model computes in",
-                f"leave {name} out (sm{OLDEST[short[0]]} and later have it), or choose another -k precision=",
+                f"leave {name} out (sm{OLDEST[short[0]]} and later have it), or choose another --precision",
             )
     return tuple(sorted(names, key=_number))
+
+
+def check_names(asked: Sequence[str]) -> None:
+    """Raise OptionError for a name that no GPU has, and for one that stands alone among others."""
+    names = _named(asked)
+    if len(names) > 1 and {AUTO, CURRENT} & set(names):
+        raise OptionError(f"sm={','.join(names)}: auto and current stand alone", "list GPUs, such as sm=sm86,sm89")
+    for name in names:
+        known = name in (AUTO, CURRENT) or (name.startswith("sm") and name[2:].isdigit() and _number(name) >= 50)
+        if not known:
+            raise OptionError(f"there is no GPU {name!r}", f"{RTX.name} builds for {', '.join(RTX.sms)}")
+
+
+def check_ahead(flavour: Flavour, asked: Sequence[str]) -> None:
+    """Raise OptionError for a GPU that a flavour which builds ahead of time builds for nowhere."""
+    for name in _named(asked):
+        if name not in (AUTO, CURRENT, *flavour.sms):
+            raise OptionError(
+                f"{flavour.name} builds for no {name}",
+                f"it builds for {', '.join(flavour.sms)}; "
+                f"for {name}, -k flavour=tensorrt on a machine that has one",
+            )
+
+
+def _named(asked: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name.strip().lower() for name in asked))
 
 
 def _usual(flavour: Flavour, types: set[str]) -> tuple[str, ...]:
@@ -107,23 +134,14 @@ def _usual(flavour: Flavour, types: set[str]) -> tuple[str, ...]:
     return tuple(name for name in flavour.sms if _number(name) >= least)
 
 
-def _check(flavour: Flavour, name: str) -> None:
+def _check_here(flavour: Flavour, name: str) -> None:
     here = gpus()
-    if name == CURRENT:
-        if not here:
-            raise OptionError(
-                f"sm={CURRENT} is the GPU of this machine, which has none: {lacking()}",
-                "name GPUs: -k sm=sm86,sm89",
-            )
-        return
-    if flavour.ahead and name not in flavour.sms:
-        known = name.startswith("sm") and name[2:].isdigit() and _number(name) >= 50
+    if name == CURRENT and not here:
         raise OptionError(
-            f"{flavour.name} builds for no {name}" if known else f"there is no GPU {name!r}",
-            f"it builds for {', '.join(flavour.sms)}"
-            + (f"; for {name}, -k flavour=tensorrt on a machine that has one" if known else ""),
+            f"sm={CURRENT} is the GPU of this machine, which has none: {lacking()}",
+            "name GPUs: -k sm=sm86,sm89",
         )
-    if not flavour.ahead and name not in here:
+    if not flavour.ahead and name not in (CURRENT, *here):
         raise OptionError(
             f"{flavour.name} builds for the GPU at hand, {', '.join(here) or lacking()}, and not for {name}",
             "leave out sm=, or give -k flavour=tensorrt-rtx",

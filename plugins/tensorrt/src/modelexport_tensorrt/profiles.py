@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from modelexport.contract import Dim, TensorSpec, dims_of
 from modelexport.errors import OptionError
-from modelexport.toolkit import OPEN_END
-
-#: the largest size of a batch, and of another dim, declared without one
-BATCH, LENGTH = 32, 256
+from modelexport.toolkit import OPEN_END, batches, bounds
 
 #: the batch that kernels are chosen for, where it is in range; of other dims it is half their largest size
 USUAL_BATCH = 8
@@ -51,8 +48,6 @@ def make(specs: Sequence[TensorSpec], asked: Sequence[str], bound: int | None) -
     Raises OptionError for sizes that contradict the declaration or one another, or that leave some of it out.
     """
     dims = dims_of(specs)
-    if bound is not None and asked:
-        raise OptionError("bound= and profile= contradict each other", "the profiles say where dims end")
     if asked and not dims:
         raise OptionError(
             f"profile={','.join(asked)}: every input has a fixed shape",
@@ -71,37 +66,19 @@ def usual(specs: Sequence[TensorSpec], bound: int | None) -> dict[str, Sizes]:
 
     Raises OptionError where `bound` is below the low end of a dim that has no high one.
     """
-    firsts = {spec.shape[0].name for spec in specs if spec.shape and isinstance(spec.shape[0], Dim)}
-    found = {}
+    largest, firsts = bounds(specs, bound), batches(specs)
+    profile = {}
     for dim in dims_of(specs):
-        low, high = dim.sizes[0], dim.max or _bound(dim, dim.name in firsts, bound)
-        high = high // dim.multiple * dim.multiple
+        low, high = dim.sizes[0], (dim.max or largest[dim.name]) // dim.multiple * dim.multiple
         best = min(USUAL_BATCH, high) if dim.name in firsts else high // 2
-        found[dim.name] = Sizes(low, max(best // dim.multiple * dim.multiple, low), high)
-    return found
-
-
-def _bound(dim: Dim, is_batch: bool, bound: int | None) -> int:
-    largest = (bound or max(BATCH if is_batch else LENGTH, 8 * dim.min)) // dim.multiple * dim.multiple
-    if largest < dim.min:
-        raise OptionError(f"dim {dim.name} begins at {dim.min}, above bound={bound}", "give a larger -k bound=")
-    return largest
+        profile[dim.name] = Sizes(low, max(best // dim.multiple * dim.multiple, low), high)
+    return profile
 
 
 def opened(specs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> dict[str, int]:
     """Dims declared without an upper bound, with the one that the profiles give them."""
     open_dims = [dim.name for dim in dims_of(specs) if dim.max is None]
     return {name: max(profile[name].max for profile in profiles) for name in open_dims}
-
-
-def limited(spec: TensorSpec, bounds: Mapping[str, int]) -> TensorSpec:
-    """`spec` with its open dims bounded."""
-
-    def limit(size: int | Dim) -> int | Dim:
-        found = isinstance(size, Dim) and size.max is None and size.name in bounds
-        return replace(size, max=bounds[size.name]) if found else size  # type: ignore[type-var, union-attr]
-
-    return replace(spec, shape=tuple(limit(size) for size in spec.shape))
 
 
 def shapes(profile: Profile, spec: TensorSpec) -> Shapes:
@@ -127,28 +104,38 @@ def text(profile: Profile) -> str:
     return ";".join(f"{name}={sizes}" for name, sizes in profile.items())
 
 
+def check_text(text: str) -> None:
+    """Raise OptionError for a profile that can't be read, whatever the model is."""
+    for part in _parts(text):
+        _numbers(part.partition("=")[2], part)
+
+
 def read(text: str, specs: Sequence[TensorSpec]) -> Profile:
     """One profile from `NAME=MIN:OPT:MAX;…`, a name being an input's or a dim's. Raises OptionError."""
     inputs, declared = {spec.name: spec for spec in specs}, {dim.name: dim for dim in dims_of(specs)}
-    found: dict[str, Sizes] = {}
-    for part in (part.strip() for part in text.split(";") if part.strip()):
+    profile: dict[str, Sizes] = {}
+    for part in _parts(text):
         name, _, value = part.partition("=")
         shapes = _numbers(value, part)
         if name in inputs:
-            given = _of_input(inputs[name], shapes, part)
+            sizes_of = _of_input(inputs[name], shapes, part)
         elif name in declared:
-            given = {name: [shape[0] for shape in shapes]}
+            sizes_of = {name: [shape[0] for shape in shapes]}
         else:
             known = ", ".join([*inputs, *declared])
             raise OptionError(f"profile {part!r}: the model has no input or dim {name!r}", f"it has {known}")
-        for dim, sizes in given.items():
-            _keep(found, declared[dim], Sizes(*sizes), part)
-    if left := [name for name in declared if name not in found]:
+        for dim, sizes in sizes_of.items():
+            _keep(profile, declared[dim], Sizes(*sizes), part)
+    if left := [name for name in declared if name not in profile]:
         of = next(spec.name for spec in specs if left[0] in {dim.name for dim in spec.dims})
         raise OptionError(
             f"profile {text!r} says nothing of dim {left[0]!r} of input {of!r}", f"add {left[0]}=MIN:OPT:MAX"
         )
-    return found
+    return profile
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(";") if part.strip()]
 
 
 def _numbers(value: str, part: str) -> list[list[int]]:
@@ -160,7 +147,7 @@ def _numbers(value: str, part: str) -> list[list[int]]:
 
 def _of_input(spec: TensorSpec, shapes: list[list[int]], part: str) -> dict[str, list[int]]:
     """The sizes of an input's dims, from three shapes of it."""
-    found: dict[str, list[int]] = {}
+    sizes_of: dict[str, list[int]] = {}
     for shape in shapes:
         if len(shape) != len(spec.shape):
             raise OptionError(f"profile {part!r}: input {spec.name!r} has {len(spec.shape)} dims", str(spec))
@@ -172,12 +159,12 @@ def _of_input(spec: TensorSpec, shapes: list[list[int]], part: str) -> dict[str,
                 raise OptionError(
                     f"profile {part!r}: axis {axis} of {spec.name!r} is fixed at {want}, not {wrong}", str(spec)
                 )
-        elif found.setdefault(want.name, sizes) != sizes:
+        elif sizes_of.setdefault(want.name, sizes) != sizes:
             raise OptionError(f"profile {part!r}: {want.name} has two different sizes", str(spec))
-    return found
+    return sizes_of
 
 
-def _keep(found: dict[str, Sizes], dim: Dim, sizes: Sizes, part: str) -> None:
+def _keep(profile: dict[str, Sizes], dim: Dim, sizes: Sizes, part: str) -> None:
     if not sizes.min <= sizes.opt <= sizes.max:
         raise OptionError(f"profile {part!r}: {dim.name}={sizes} is not in order", "write MIN:OPT:MAX")
     for size in (sizes.min, sizes.opt, sizes.max):
@@ -186,9 +173,9 @@ def _keep(found: dict[str, Sizes], dim: Dim, sizes: Sizes, part: str) -> None:
                 f"profile {part!r}: the model does not take {dim.name}={size}, it is declared as {dim}",
                 "declare it wider with --input",
             )
-    if found.setdefault(dim.name, sizes) != sizes:
+    if profile.setdefault(dim.name, sizes) != sizes:
         raise OptionError(
-            f"profile {part!r}: {dim.name} is {sizes} here, and {found[dim.name]} in another input",
+            f"profile {part!r}: {dim.name} is {sizes} here, and {profile[dim.name]} in another input",
             "inputs that share a dim share its sizes",
         )
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Artifact, Dim, Session
 from modelexport.errors import CannotRunHere, InputError, OptionError, RuntimeFailure
-from modelexport.toolkit import importable
+from modelexport.toolkit import bounded, importable
 
-from . import build, flavours, profiles
+from . import backend, files, flavours, profiles
 from .device import Buffer, Device, Graph
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     engine is for.
     """
     engine = _open(artifact, options)
-    inputs = tuple(profiles.limited(spec, artifact.details.get("bounds", {})) for spec in artifact.inputs)
+    inputs = tuple(bounded(spec, artifact.details.get("bounds", {})) for spec in artifact.inputs)
     details = {"gpu": flavours.gpus()[options.device], "cuda_graph": options.cuda_graph}
     return Session(engine, inputs, artifact.outputs, engine.close, details)
 
@@ -65,7 +65,7 @@ def check_file(artifact: Artifact, flavour: Flavour) -> None:
     """Raise RuntimeFailure for a file that isn't the engine that was written. Needs no GPU."""
     path = artifact.entry_path
     size = path.stat().st_size
-    if size != artifact.details["bytes"] or (flavour.ahead and build.malformed(flavour.load(), path)):
+    if size != artifact.details["bytes"] or (flavour.ahead and files.malformed(flavour.load(), path)):
         raise RuntimeFailure(
             f"{path.name} is no engine of this version of {flavour.name}, or a damaged one ({size} bytes)",
             "export the model again",
@@ -95,7 +95,7 @@ class Engine:
 
     def __init__(self, artifact: Artifact, flavour: Flavour, options: RunOptions) -> None:
         self._trt = flavour.load()
-        self._log = build.Log()
+        self._log = backend.Log()
         self._inputs, self._outputs = artifact.inputs, artifact.outputs
         texts = artifact.details["profiles"]
         self._profiles: tuple[Profile, ...] = tuple(profiles.read(text, artifact.inputs) for text in texts)
@@ -126,8 +126,8 @@ class Engine:
     # ----------------------------------------------------------------------------------- loading
 
     def _deserialize(self, path: Path, plugins: Sequence[str]) -> rtx.ICudaEngine:
-        self._runtime: rtx.Runtime = self._trt.Runtime(build.logger(self._trt, self._log))
-        build.load_plugins(self._runtime, plugins)
+        self._runtime: rtx.Runtime = self._trt.Runtime(backend.logger(self._trt, self._log))
+        backend.load_plugins(self._runtime, plugins)
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             raise self._failure("load the engine")

@@ -1,0 +1,63 @@
+"""Options are checked when they are made, before a model is loaded; and GPUs, for what they lack."""
+
+import pytest
+from modelexport.errors import OptionError
+from modelexport_tensorrt import ExportOptions, QuantizeOptions, RunOptions, flavours
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimization_level": 6}, "optimization-level=6 is out of range"),
+        ({"optimization_level": -1}, "optimization-level=-1 is out of range"),
+        ({"bound": 8, "profile": ("batch=1:2:4",)}, "bound= and profile= contradict each other"),
+        ({"profile": ("batch=1:2",)}, "can't read the profile 'batch=1:2'"),
+        ({"plugins": ("/nowhere.so",)}, "plugins=/nowhere.so: there is no such file"),
+        ({"sm": ("auto", "sm86")}, "sm=auto,sm86: auto and current stand alone"),
+        ({"sm": ("sm86", "turbo")}, "there is no GPU 'turbo'"),
+        ({"sm": ("sm90",), "flavour": "tensorrt-rtx"}, "tensorrt-rtx builds for no sm90"),
+        ({"dla": 0, "flavour": "tensorrt-rtx"}, "tensorrt-rtx has no dla"),
+        ({"version_compatible": True, "flavour": "tensorrt-rtx"}, "tensorrt-rtx has no version-compatible"),
+        ({"timing_cache": "timings", "flavour": "tensorrt-rtx"}, "tensorrt-rtx has no timing-cache"),
+    ],
+    ids=str,
+)
+def test_options_of_export_that_are_wrong_whatever_the_model_is(options, message):
+    with pytest.raises(OptionError) as caught:
+        ExportOptions(**options)
+    assert message in caught.value.message
+
+
+def test_what_only_the_machine_can_tell_is_left_to_it():
+    assert ExportOptions(sm=("sm90",), timing_cache="timings").sm == ("sm90",)
+    assert ExportOptions(sm=("current",), flavour="tensorrt", dla=0).dla == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (RunOptions, {"device": -1}, "there is no GPU -1"),
+        (RunOptions, {"plugins": ("/nowhere.so",)}, "plugins=/nowhere.so: there is no such file"),
+        (QuantizeOptions, {"mode": "fp8", "calibrator": "entropy"}, "entropy looks for ranges of 8-bit integers"),
+        (QuantizeOptions, {"percentile": 0}, "percentile=0 makes no sense"),
+    ],
+    ids=str,
+)
+def test_options_of_other_verbs(kind, options, message):
+    with pytest.raises(OptionError) as caught:
+        kind(**options)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(("types", "sm", "oldest"), [("bfloat16", "sm75", 80), ("fp8", "sm86", 89)])
+def test_types_that_a_gpu_lacks(types, sm, oldest):
+    with pytest.raises(OptionError, match=f"{sm} has no {types}") as caught:
+        flavours.resolve(flavours.RTX, ["sm120", sm], {"float32", types})
+    assert f"sm{oldest} and later" in caught.value.hint
+
+
+def test_every_gpu_that_has_the_types_of_the_model_unless_some_are_named():
+    assert flavours.resolve(flavours.RTX, ["auto"], {"float32"})[0] == "sm80"
+    assert flavours.resolve(flavours.RTX, ["auto"], {"fp8"}) == ("sm89", "sm120", "sm121")
+    assert flavours.resolve(flavours.RTX, [" SM89", "sm75", "sm89"], {"float16"}) == ("sm75", "sm89")
+    assert flavours.resolve(flavours.FULL, ["auto"], {"float32"}) == ("current",)
