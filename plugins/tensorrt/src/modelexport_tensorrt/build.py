@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import modelexport_onnx.toolkit as onnx
 from modelexport.contract import CompiledLayer, Dim, TensorSpec
 from modelexport.errors import ConversionError, OptionError
 from modelexport.toolkit import check_dtypes, stage
-from modelexport_onnx import toolkit as onnx
 
 from . import backend, choices, files, flavours, listing, operators, profiles
 from .flavours import Flavour

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import modelexport_onnx.toolkit as onnx
 from modelexport.contract import Artifact, Build, CompiledLayer, Source, StandIn, TensorSpec, build_options
 from modelexport.errors import ArtifactError
 from modelexport.toolkit import bound_notes
-from modelexport_onnx import toolkit as onnx
 
 from . import ExportOptions, build, files, flavours
 

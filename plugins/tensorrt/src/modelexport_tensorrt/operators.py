@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import modelexport_onnx.toolkit as onnx
 from modelexport.errors import ConversionError, MxError
 from modelexport.toolkit import listed
-from modelexport_onnx import toolkit as onnx
 
 
 def check_parsed(parser: Any, model: Any, plugins: Sequence[str]) -> None:

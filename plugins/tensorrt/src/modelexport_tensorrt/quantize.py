@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import modelexport_onnx.toolkit as onnx
 from modelexport.errors import CannotRunHere
-from modelexport_onnx import toolkit as onnx
 
 from . import build, export
 
