@@ -139,7 +139,7 @@ def toys(shelf):
 
 @pytest.fixture(scope="session")
 def artifact(shelf, tmp_path_factory):
-    """A good tape with two inputs that share a dim; its source, two.py, is beside it. Never change it: take a `copy`."""
+    """A good tape with two inputs that share a dim, for all tests; its source, two.py, is beside it."""
     import modelexport
 
     folder = tmp_path_factory.mktemp("good")
@@ -153,3 +153,21 @@ def artifact(shelf, tmp_path_factory):
 def copy(artifact, tmp_path):
     """A copy of the good tape, to change."""
     return shutil.copytree(artifact, tmp_path / "copy.tape")
+
+
+@pytest.fixture(scope="session")
+def rounded(shelf, tmp_path_factory):
+    """What quantization starts from: net.py, score.py, the artifact net.rounder, real data (40 rows in x.npz, five
+    of them in few.npz)."""
+    import modelexport
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("rounded")
+    for name in ("net.py", "score.py"):
+        shutil.copy(HERE / "nets" / "rounded" / name, folder)
+    with installed(shelf):
+        modelexport.export(f"{folder / 'net.py'}:net", "rounder", folder)
+    rows = np.random.default_rng(1).uniform(-1, 1, (40, 6)).astype(np.float32)
+    np.savez(folder / "x.npz", x=rows)
+    np.savez(folder / "few.npz", x=rows[:5])
+    return folder

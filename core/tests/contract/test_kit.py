@@ -1,4 +1,4 @@
-"""The compliance kit itself: it passes a faithful toy, and tells what a target can't do from what it does wrong."""
+"""The compliance kit itself: a faithful toy passes, and what a target can't do is told from what it does wrong."""
 
 import pytest
 from modelexport.testing import Quirks, TargetContract, contract, report

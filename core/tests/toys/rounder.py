@@ -2,9 +2,13 @@
 
 `scores = x·W + b`, and `best = argmax(scores)`. With `mode=static`, inputs are clipped to their range in the
 calibration data too. `find` looks for the fewest bits that hold the goal.
+
+The environment variable TOY_LOG names a file that gets a line for each step, and one for the number of samples
+calibrated on; TOY_KILLED names the step in which the process is killed.
 """
 
 import os
+import signal
 from dataclasses import dataclass
 
 from modelexport import Build, Session, Target, Verb, hookimpl
@@ -43,10 +47,19 @@ def mx_target():
     )
 
 
+def log(line):
+    if os.environ.get("TOY_LOG"):
+        with open(os.environ["TOY_LOG"], "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    if os.environ.get("TOY_KILLED") == line:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @hookimpl
 def mx_export(source, out, options):
     import numpy as np
 
+    log("export rounder")
     linear = source.module.linear
     weight, bias = (tensor.detach().numpy() for tensor in (linear.weight, linear.bias))
     np.savez(out / "model.npz", weight=weight * np.float32(options.scale), bias=bias)
@@ -57,7 +70,8 @@ def mx_export(source, out, options):
 def mx_optimize(artifact, out, options):
     import numpy as np
 
-    arrays = _load(artifact.entry_path)
+    log("optimize rounder")
+    arrays = load(artifact.entry_path)
     if options.precision == "float16":
         arrays["weight"] = arrays["weight"].astype(np.float16)
     np.savez(out / "model.npz", **arrays)
@@ -68,7 +82,9 @@ def mx_optimize(artifact, out, options):
 def mx_quantize(artifact, out, options, calibration, goal):
     import numpy as np
 
-    arrays = _load(artifact.entry_path)
+    log("quantize rounder")
+    log(f"{0 if calibration is None else len(calibration)} samples")
+    arrays = load(artifact.entry_path)
     if options.mode == "broken":
         arrays["weight"] = np.ones_like(arrays["weight"])
     elif options.mode == "static":
@@ -78,16 +94,13 @@ def mx_quantize(artifact, out, options, calibration, goal):
     trials = []
     for bits in range(options.bits, 17) if options.find else [options.bits]:
         candidate = {**arrays, **_rounded(arrays["weight"], bits)}
-        with Session(_call(candidate), artifact.inputs, artifact.outputs) as session:
+        with Session(player(candidate), artifact.inputs, artifact.outputs) as session:
             drop = goal.drop(session) if goal else None
         held = goal is None or goal.holds(drop)
         trials.append(Trial(f"{bits} bits", drop, simulated=True, verdict="holds" if held else ""))
         if held:
             break
     np.savez(out / "model.npz", **candidate)
-    if os.environ.get("ROUNDER_LOG"):
-        with open(os.environ["ROUNDER_LOG"], "a") as log:
-            log.write(f"{0 if calibration is None else len(calibration)}\n")
     if options.mode == "bare":
         return Build("model.npz", precision="int8")
     weight = arrays["weight"]
@@ -107,14 +120,14 @@ def _rounded(weight, bits):
     return {"weight": np.round(weight / step).astype(np.int8 if bits <= 8 else np.int16), "step": step}
 
 
-def _load(path):
+def load(path):
     import numpy as np
 
     with np.load(path, allow_pickle=False) as data:
         return dict(data)
 
 
-def _call(arrays):
+def player(arrays):
     import numpy as np
 
     weight = (arrays["weight"].astype(np.float32) * arrays.get("step", np.float32(1))).astype(np.float32)
@@ -133,4 +146,4 @@ def _call(arrays):
 def mx_run(artifact, options):
     if os.environ.get("ROUNDER_ABSENT"):
         raise CannotRunHere("there is no abacus here", "use another machine")
-    return Session(_call(_load(artifact.entry_path)), artifact.inputs, artifact.outputs)
+    return Session(player(load(artifact.entry_path)), artifact.inputs, artifact.outputs)

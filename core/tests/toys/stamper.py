@@ -6,6 +6,7 @@ from typing import Literal
 
 from modelexport.contract import Build, CompiledLayer, QuantizationReport, Target, Verb, hookimpl, option
 from modelexport.errors import CannotRunHere
+from toy_tape import log
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def mx_machine():
 
 @hookimpl
 def mx_export(source, out, options):
+    log("export stamper")
     shutil.copyfile(source.entry_path, out / "stamped.bin")
     layers = [CompiledLayer("hammer", "blow", "float32", "add + mul"), CompiledLayer("rest", "pause", "")]
     layers += [CompiledLayer(f"polish.{i}", "rub", "int8") for i in range(3)]
@@ -45,6 +47,7 @@ def mx_export(source, out, options):
 
 @hookimpl
 def mx_quantize(artifact, out):
+    log("quantize stamper")
     shutil.copyfile(artifact.entry_path, out / "stamped.bin")
     return Build("stamped.bin", precision="int4", quantization=QuantizationReport("copy"))
 

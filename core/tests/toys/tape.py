@@ -9,7 +9,7 @@ faithful converter but for what a naive one gets wrong: buffers are constants, s
     snippets   in two languages
     source     a `.tape` file by itself
 
-The environment variable TOY_LOG names a file that gets a line for each call of a hook.
+The environment variable TOY_LOG names a file that gets a line for each step.
 """
 
 import json
@@ -247,7 +247,6 @@ def player(path):
 
 @hookimpl
 def mx_run(artifact, options):
-    log("run tape")
     details = {"threads": options.threads, "devices": list(options.devices)}
     return Session(player(artifact.entry_path), artifact.inputs, artifact.outputs, details=details)
 

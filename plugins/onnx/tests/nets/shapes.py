@@ -1,4 +1,4 @@
-"""Models whose inputs and outputs have shapes worth a look."""
+"""Models whose inputs and outputs have names and dims worth a look, and one that ONNX can't hold."""
 
 import torch
 from modelexport import Source
@@ -8,6 +8,10 @@ from torch import nn
 def _seeded(build, *declarations, **more):
     torch.manual_seed(0)
     return Source(build(), inputs=declarations, **more)
+
+
+def line():
+    return _seeded(lambda: nn.Linear(4, 3), "input:float32[batch=1..8,4]")
 
 
 class Classifier(nn.Module):
@@ -56,65 +60,6 @@ def pair():
 
 def named_pair():
     return _seeded(Pair, "x:float32[batch=1..4,6]", outputs=("plus", "total", "whole"))
-
-
-class UNet(nn.Module):
-    """Halves its input three times, and joins what it halved: sides must be multiples of 8."""
-
-    def __init__(self):
-        super().__init__()
-        self.down = nn.ModuleList(
-            [nn.Conv2d(2 ** (i + 1), 2 ** (i + 2), 3, stride=2, padding=1) for i in range(3)]
-        )
-        self.up = nn.ModuleList([nn.ConvTranspose2d(2 ** (i + 2), 2 ** (i + 1), 2, stride=2) for i in range(3)])
-
-    def forward(self, x):
-        kept = []
-        for layer in self.down:
-            kept.append(x)
-            x = torch.relu(layer(x))
-        for layer in reversed(self.up):
-            x = torch.relu(layer(x)) + kept.pop()
-        return x
-
-
-def unet():
-    return _seeded(UNet, "x:float32[batch=1..2,2,height=16..48/8,width=16..64/16]")
-
-
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.lstm = nn.LSTM(4, 5, batch_first=True)
-
-    def forward(self, x):
-        return self.lstm(x)[0]
-
-
-def recurrent():
-    return _seeded(Recurrent, "x:float32[batch=1..4,seq=2..9,4]")
-
-
-class Eights(nn.Module):
-    def forward(self, x):
-        return x.view(-1, 8).sum(1)
-
-
-def eights():
-    return _seeded(Eights, "x:float32[count=8..64]")
-
-
-class Small(nn.Module):
-    """It takes five at most."""
-
-    def forward(self, x):
-        if x.shape[0] > 5:
-            return x * 2
-        return x
-
-
-def small():
-    return _seeded(Small, "x:float32[batch=1..8,4]")
 
 
 class Bessel(nn.Module):

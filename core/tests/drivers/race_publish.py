@@ -12,7 +12,7 @@ SPEC = (TensorSpec("x", "float32", (3,)),)
 
 def main():
     folder, writers, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    final = folder / "net.onnx"
+    final = folder / "net.toy"
     pids = []
     for writer in range(writers):
         pid = os.fork()
@@ -23,7 +23,7 @@ def main():
                     with staging.staged(final) as draft:
                         (draft / "part.bin").write_bytes(bytes([writer]) * 10_000)
                         files = manifest.list_files(draft)
-                        manifest.write(Artifact(draft, "onnx", "part.bin", SPEC, SPEC, files=files))
+                        manifest.write(Artifact(draft, "toy", "part.bin", SPEC, SPEC, files=files))
                         staging.publish(draft, final)
                 code = 0
             finally:

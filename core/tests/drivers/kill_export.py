@@ -41,8 +41,8 @@ def timed(arguments):
 
 def main():
     source, folder, kills, more = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
-    arguments = ["export", source, "-t", "onnx", "-o", str(folder), "--name", "net", *more]
-    final = folder / "net.onnx"
+    arguments = ["export", source, "-t", "tape", "-o", str(folder), "--name", "net", *more]
+    final = folder / "net.tape"
     assert cli._run([*arguments[:4], "-o", str(folder / ".warm")]) == 0
     duration = min(timed(arguments) for _ in range(3))
     random.seed(1)
@@ -60,8 +60,8 @@ def main():
         assert code in (-signal.SIGKILL, 0), code
         seen["killed" if code else "finished"] += 1
         names = [path.name for path in folder.iterdir() if path.name != ".warm"]
-        hidden = [name for name in names if name != "net.onnx"]
-        assert all(name.startswith(".net.onnx.") and name.endswith(".tmp") for name in hidden), hidden
+        hidden = [name for name in names if name != "net.tape"]
+        assert all(name.startswith(".net.tape.") and name.endswith(".tmp") for name in hidden), hidden
         seen["leftovers"] += bool(hidden)
         if final.exists():
             manifest.read(final)
@@ -71,7 +71,7 @@ def main():
             seen["absent"] += 1
     assert finish(export(arguments)) == 0
     manifest.read(final)
-    assert [path.name for path in folder.iterdir() if path.name != ".warm"] == ["net.onnx"]
+    assert [path.name for path in folder.iterdir() if path.name != ".warm"] == ["net.tape"]
     print(json.dumps(seen))
 
 

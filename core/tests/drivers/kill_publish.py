@@ -24,7 +24,7 @@ def write_once(final, generation):
     with staging.staged(final) as draft:
         for index in range(4):
             (draft / f"part{index}.bin").write_bytes(bytes([generation % 256]) * 200_000)
-        artifact = Artifact(draft, "onnx", "part0.bin", SPEC, SPEC, files=manifest.list_files(draft))
+        artifact = Artifact(draft, "toy", "part0.bin", SPEC, SPEC, files=manifest.list_files(draft))
         manifest.write(artifact)
         staging.publish(draft, final)
 
@@ -85,7 +85,7 @@ def main():
 
         Path.rename = slow_rename
     random.seed(0)
-    final = folder / "net[1].onnx"
+    final = folder / "net[1].toy"
     seen = {"kills": 0, "drafts": 0, "moved aside": 0, "whole": 0, "absent": 0, "restored": 0}
     begun = time.monotonic()
     for generation in (1, 2):
