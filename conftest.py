@@ -35,7 +35,8 @@ LONG = (
     "quantize.md",
     "test_devices.py",
     "test_real_quantize.py",
-    "test_coreml.py",
+    "test_models.py",
+    "test_smollm2.py",
     "test_quantize.py",
 )
 

@@ -285,7 +285,7 @@ def test_an_import_that_is_turned_round_is_found(tmp_path):
 
 
 #: plugins that are still to be put in order
-NOT_YET = {"executorch", "onnx", "tflite", "tensorrt"}
+NOT_YET = {"onnx", "tensorrt"}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ __all__ = [
     "cast",
     "check_file",
     "check_inputs",
+    "check_least",
     "describe_options",
     "dims_of",
     "fits",
@@ -92,7 +93,8 @@ _HOMES = {
     ".compiled": "CompiledLayer by_kind",
     ".goal": "Goal",
     ".hooks": "hookimpl",
-    ".options": "NoOptions build_options check_file describe_options key_of option option_keys suggest",
+    ".options": "NoOptions build_options check_file check_least describe_options key_of option option_keys "
+    "suggest",
     ".parity": "Budget Comparison Parity Verified",
     ".progress": "Event Progress stage steps",
     ".quantization": "QuantizationReport QuantizedLayer Score Trial",

@@ -37,6 +37,12 @@ def check_file(key: str, path: str | None) -> None:
         raise OptionError(f"{key}={path}: there is no such file", "give the path of a file, or leave it out")
 
 
+def check_least(key: str, value: float | None, least: float) -> None:
+    """Raise OptionError where the option `key` is below `least`; None is no value."""
+    if value is not None and not value >= least:
+        raise OptionError(f"{key}={value:g} makes no sense", f"give {least:g} or more")
+
+
 def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
     """Split `key=value` texts. Raises OptionError for one without `=` or given twice."""
     values: dict[str, str] = {}

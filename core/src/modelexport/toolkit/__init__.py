@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import face
 
 __all__ = [
+    "KOTLIN_DOLLAR",
     "OPEN_END",
     "Case",
     "DescribedSource",
@@ -110,10 +111,11 @@ if TYPE_CHECKING:
     from .provenance import innermost_line, module_path, source_line
     from .search import LeaveOut
     from .sizes import batches, bound_notes, bounded, bounds, size_combinations
-    from .snippets import Signature, Value, constant, identifier, quoted, signature, small_size
+    from .snippets import KOTLIN_DOLLAR, Signature, Value, constant, identifier, quoted, signature, small_size
     from .wording import left_as_they_are, listed
 
 _HOMES = {
+    "KOTLIN_DOLLAR": ".snippets:KOTLIN_DOLLAR",
     "OPEN_END": "..gate.cases:OPEN_END",
     "Case": "..gate.cases:Case",
     "DescribedSource": "..model.inputs:DescribedSource",

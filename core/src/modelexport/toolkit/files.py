@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..contract.sources import LoadOptions, Source
 from ..contract.tensors import Dim, TensorSpec, unify_dims
-from ..errors import MxError, SourceError, first_line, is_disk_error
+from ..errors import MxError, SourceError, UnsafeFileError, first_line, is_disk_error
 from ..plugins.installed import importable
 
 
@@ -27,10 +27,13 @@ def check_readable(path: Path, kind: str, needs: Sequence[str], install: str) ->
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Whatever goes wrong inside the block is a SourceError that names the file; `kind` is what it should be."""
+    """Whatever goes wrong inside the block is a SourceError that names the file; `kind` is what it should be.
+
+    An UnsafeFileError stays what it is.
+    """
     try:
         yield
-    except SourceError:
+    except (SourceError, UnsafeFileError):
         raise
     except MxError as error:
         said = error.message if str(path) in error.message else f"{path}: {error.message}"

@@ -24,6 +24,7 @@ def source_line(node: Any) -> str:
 def innermost_line(trace: str) -> str:
     """The same, of a stack trace as text: converters write it into their files."""
     frames = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    frames = [frame for frame in frames if not frame.startswith('File "<')]  # code that was made, not written
     own = [frame for frame in frames if "/torch/" not in frame] or frames
     if not own:
         return ""

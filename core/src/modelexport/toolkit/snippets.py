@@ -12,6 +12,9 @@ from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec
 from .sizes import bounded
 
+#: a dollar within a string of Kotlin's
+KOTLIN_DOLLAR = "\\$"
+
 #: words that a model may call an input, and one of the languages or the programs something else
 _RESERVED = """
 and args auto bool break byte case catch char class const continue data default delete do double else enum export
@@ -54,10 +57,14 @@ class Signature:
     outputs: tuple[Value, ...]
     dims: tuple[Dim, ...]
 
-    def constants(self, line: str) -> str:
-        """A line of code for each dynamic dim: `line` has places for its `$name`, a `$size`, and its `$range`."""
+    def constants(self, line: str, sizes: Mapping[str, int] | None = None) -> str:
+        """A line of code for each dynamic dim: `line` has places for its `$name`, a `$size`, and its `$range`.
+
+        `sizes` are those that a program begins with, by dim; small ones where it says nothing.
+        """
+        begin = {dim.name: small_size(dim) for dim in self.dims} | dict(sizes or {})
         return "".join(
-            Template(line).substitute(name=constant(dim), size=small_size(dim), range=str(dim)) + "\n"
+            Template(line).substitute(name=constant(dim), size=begin[dim.name], range=str(dim)) + "\n"
             for dim in self.dims
         )
 
@@ -101,6 +108,9 @@ def identifier(name: str) -> str:
     return f"{word}_" if word.lower() in _RESERVED.split() else word
 
 
-def quoted(text: str) -> str:
-    """A string literal in any of the languages: JSON's escapes, and the dollar, which Kotlin reads otherwise."""
-    return json.dumps(text).replace("$", "\\u0024")
+def quoted(text: str, dollar: str = "$") -> str:
+    """A string literal in any of the languages: what needs an escape has the same in all of them.
+
+    Kotlin, which reads a dollar otherwise, has a `dollar` of its own: `quoted(text, KOTLIN_DOLLAR)`.
+    """
+    return json.dumps(text, ensure_ascii=False).replace("$", dollar)

@@ -2,7 +2,7 @@
 
 import pytest
 from modelexport.contract import Dim, LoadOptions, Source, TensorSpec
-from modelexport.errors import RuntimeFailure, SourceError
+from modelexport.errors import RuntimeFailure, SourceError, UnsafeFileError
 from modelexport.toolkit import check_readable, copy_as, declared, reading, size_in_file
 
 OWN = (TensorSpec("a", "float32", (1, 8)), TensorSpec("b", "int32", (4,)))
@@ -25,6 +25,11 @@ def test_what_goes_wrong_in_reading_names_the_file(error, tmp_path):
     with pytest.raises(SourceError, match=r"net\.toy.*bad magic") as raised, reading(tmp_path / "net.toy", "Toy"):
         raise error
     assert raised.value.__cause__ is error
+
+
+def test_a_file_that_is_not_safe_to_read_stays_one(tmp_path):
+    with pytest.raises(UnsafeFileError, match="holds code"), reading(tmp_path, "Toy"):
+        raise UnsafeFileError("it holds code")
 
 
 def test_a_full_disk_is_not_the_files_fault(tmp_path):

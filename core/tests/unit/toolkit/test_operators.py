@@ -35,9 +35,7 @@ def test_a_long_list_ends_with_a_count():
 
 def test_a_node_says_which_operator_and_where():
     stack = {"a": ("L['self'].body.0", "torch.nn.modules.conv.Conv2d")}
-    trace = (
-        '  File "/models/net.py", line 12, in forward\n    return x\n  File "/x/torch/nn/f.py", line 3, in g\n'
-    )
+    trace = '  File "/models/net.py", line 12, in forward\n    return x\n  File "/x/torch/nn/f.py", line 3, in g\n'
     node = SimpleNamespace(target=sorted, meta={"nn_module_stack": stack, "stack_trace": trace})
     assert Unsupported.at(node) == Unsupported("sorted", "body.0 (Conv2d)", "/models/net.py:12")
     assert Unsupported.at(node, "aten::sort").operator == "aten::sort"

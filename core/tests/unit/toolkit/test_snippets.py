@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from modelexport.contract import Artifact, Dim, TensorSpec
-from modelexport.toolkit import identifier, quoted, signature
+from modelexport.toolkit import KOTLIN_DOLLAR, identifier, quoted, signature
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,9 @@ def test_dynamic_sizes_are_constants_with_a_line_each():
     assert found.constants("int $name = $size;  // $range") == (
         "int BATCH = 2;  // batch=1..4\nint SEQ = 8;  // seq=8..64/8\n"
     )
+    assert found.constants("$name = $size", {"seq": 16}) == "BATCH = 2\nSEQ = 16\n"
 
 
 def test_literals_keep_quotes_and_kotlins_dollar():
-    assert quoted('a"b$c\\') == '"a\\"b\\u0024c\\\\"'
+    assert quoted('a"b$c\\é\n') == '"a\\"b$c\\\\é\\n"'
+    assert quoted("b$c", KOTLIN_DOLLAR) == '"b\\$c"'

@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport.contract import Target, Verb, check_file, hookimpl, option
+from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
 from modelexport.errors import OptionError
 from modelexport.toolkit import importable
 
@@ -70,8 +70,7 @@ class ExportOptions:
     description: str | None = option(None, "what the model does, as Xcode shows it")
 
     def __post_init__(self) -> None:
-        if self.bound < 1:
-            raise OptionError(f"bound={self.bound} is no size", "give 1 or more")
+        check_least("bound", self.bound, 1)
         if self.labels != "processing":
             check_file("labels", self.labels)
         if self.image_input is not None:
@@ -90,8 +89,7 @@ class RunOptions:
     threads: int = option(0, "threads of the interpreter; 0 leaves PyTorch's")
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise OptionError(f"threads={self.threads} is no number of threads", "give 1 or more, or 0")
+        check_least("threads", self.threads, 0)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from string import Template
 from typing import Any
 
 from modelexport.contract import Artifact
-from modelexport.toolkit import Value, signature
+from modelexport.toolkit import Value, quoted, signature
 
 from . import files
 
@@ -98,7 +97,7 @@ def swift(artifact: Artifact) -> Mapping[str, str]:
 
 
 def _input(value: Value, feature: Any) -> str:
-    name = _quoted(feature.name)
+    name = quoted(feature.name)
     if files.array_type(feature) == "image":
         kind = feature.type.imageType
         format = "OneComponent8" if kind.colorSpace == _GRAY else "32BGRA"
@@ -111,17 +110,12 @@ def _outputs(described: Any) -> Iterator[str]:
     if label := described.predictedFeatureName:
         (feature,) = [feature for feature in described.output if feature.name == label]
         kind = "stringValue" if files.array_type(feature) == "string" else "int64Value"
-        yield f"print(answer.featureValue(for: {_quoted(label)})!.{kind})"
-        probabilities = _quoted(described.predictedProbabilitiesName)
+        yield f"print(answer.featureValue(for: {quoted(label)})!.{kind})"
+        probabilities = quoted(described.predictedProbabilitiesName)
         yield f"for (label, probability) in answer.featureValue(for: {probabilities})!.dictionaryValue {{"
         yield "    print(label, probability)"
         yield "}"
         return
     for feature in described.output:
-        name = _quoted(feature.name)
+        name = quoted(feature.name)
         yield f"show({name}, answer.featureValue(for: {name})!.multiArrayValue!)"
-
-
-def _quoted(text: str) -> str:
-    """A Swift literal. Letters beyond ASCII stand for themselves: Swift doesn't know JSON's way to escape them."""
-    return json.dumps(text, ensure_ascii=False)

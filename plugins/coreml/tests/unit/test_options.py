@@ -16,7 +16,7 @@ from modelexport_coreml import ExportOptions, QuantizeOptions, RunOptions
         ({"image_input": "x,1,0/0,RGB"}, "2 biases for 3 channels"),
         ({"image_input": "x,1,0/0/0,GRAYSCALE"}, "3 biases for 1 channels"),
         ({"labels": "no/classes.txt"}, r"labels=no/classes\.txt: there is no such file"),
-        ({"bound": 0}, "bound=0 is no size"),
+        ({"bound": 0}, "bound=0 makes no sense"),
     ],
 )
 def test_an_export_that_can_not_be(options, said):
@@ -60,5 +60,5 @@ def test_k_means_without_scikit_learn(monkeypatch):
 
 
 def test_threads_are_counted_from_zero():
-    with pytest.raises(OptionError, match="threads=-1 is no number of threads"):
+    with pytest.raises(OptionError, match="threads=-1 makes no sense"):
         RunOptions(threads=-1)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.contract import Target, Verb, check_least, hookimpl, option
 from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class ExportOptions:
         from . import delegates
 
         delegates.check(self.backend)
-        if self.bound is not None and self.bound < 1:
-            raise OptionError(f"bound={self.bound} is no size", "give 1 or more, or leave it out")
+        check_least("bound", self.bound, 1)
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ class RunOptions:
     threads: int = option(0, "threads of the runtime's pool, which a process has one of; 0 leaves it as it is")
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise OptionError(f"threads={self.threads} makes no sense", "give 0 or more")
+        check_least("threads", self.threads, 0)
 
 
 @dataclass(frozen=True)

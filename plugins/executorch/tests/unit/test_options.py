@@ -15,7 +15,7 @@ from modelexport_executorch import ExportOptions, QuantizeOptions, RunOptions, d
             r"openvino can't be lowered to here: it takes OpenVINO before 2026",
         ),
         ({"backend": ("qnn",)}, r"qnn.*Qualcomm.*-k backend= takes xnnpack, coreml"),
-        ({"bound": 0}, "bound=0 is no size"),
+        ({"bound": 0}, "bound=0 makes no sense"),
     ],
 )
 def test_exports(options, said):

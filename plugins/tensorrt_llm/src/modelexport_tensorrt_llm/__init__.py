@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.contract import Target, Verb, check_least, hookimpl, option
 
 from . import options as checks
 
@@ -100,7 +100,7 @@ class RunOptions:
     threads: int = option(0, "threads of PyTorch; 0 leaves it as it is")
 
     def __post_init__(self) -> None:
-        checks.at_least(0, "threads", self.threads)
+        check_least("threads", self.threads, 0)
 
 
 _EXPORT = "pip install 'modelexport-tensorrt-llm[export]'"

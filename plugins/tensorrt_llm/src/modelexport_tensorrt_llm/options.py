@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelexport.contract import check_least
 from modelexport.errors import OptionError
 
 from . import formats
@@ -13,17 +14,11 @@ if TYPE_CHECKING:
     from . import ExportOptions, QuantizeOptions
 
 
-def at_least(least: int, key: str, value: int | None) -> None:
-    """Raise OptionError for a value below `least`; None is the default of an option that may be left out."""
-    if value is not None and value < least:
-        raise OptionError(f"{key}={value} makes no sense", f"give {least} or more")
-
-
 def check_export(options: ExportOptions) -> None:
     """Raise OptionError for what no model could make right."""
     limits = {"max-batch-size": options.max_batch_size, "max-seq-len": options.max_seq_len}
     for key, value in {"tp": options.tp, "samples": options.samples, **limits}.items():
-        at_least(1, key, value)
+        check_least(key, value, 1)
     check_quantization(options)
     _check_texts(options.quantization, options.calibration, options.column)
     if options.engine:
@@ -34,8 +29,8 @@ def check_export(options: ExportOptions) -> None:
 
 def check_quantization(options: ExportOptions | QuantizeOptions) -> None:
     """Raise OptionError for numbers that no quantization can be done with."""
-    at_least(2, "length", options.length)
-    at_least(1, "group-size", options.group_size)
+    check_least("length", options.length, 2)
+    check_least("group-size", options.group_size, 1)
     ratio = options.max_perplexity_ratio
     if ratio is not None and not ratio > 0:
         raise OptionError(f"max-perplexity-ratio={ratio:g} makes no sense", "1.02 lets the perplexity grow by 2 %")

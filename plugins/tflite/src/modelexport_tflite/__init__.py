@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport.contract import Target, Verb, hookimpl, option
+from modelexport.contract import Target, Verb, check_least, hookimpl, option
 from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class RunOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise OptionError(f"threads={self.threads} is no number of threads", "give 1 or more, or 0")
+        check_least("threads", self.threads, 0)
 
 
 @dataclass(frozen=True)

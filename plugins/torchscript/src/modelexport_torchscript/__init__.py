@@ -17,8 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelexport.contract import Target, Verb, hookimpl, option
-from modelexport.errors import OptionError
+from modelexport.contract import Target, Verb, check_least, hookimpl, option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +59,7 @@ class RunOptions:
     threads: int = option(0, "threads within an operator; 0 leaves PyTorch's setting as it is")
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise OptionError(f"threads={self.threads} makes no sense", "give 0 or more")
+        check_least("threads", self.threads, 0)
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,13 +21,15 @@ def shown() -> Iterator[Progress]:
         return
     from rich.console import Console
 
-    console = Console(file=sys.stderr, highlight=False)  # the real one, whatever a stage redirects
-    begun = time.monotonic()
-    with console.status("starting") as status:
-        stages = _Stages(console, status)
-        yield stages.tell
-        stages.end()
-    console.print(f"  [dim]done in {time.monotonic() - begun:.1f} s[/dim]")
+    # A descriptor of its own: stages redirect stderr, and what toolchains write past Python to its descriptor.
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8") as terminal:
+        console = Console(file=terminal, highlight=False)
+        begun = time.monotonic()
+        with console.status("starting") as status:
+            stages = _Stages(console, status)
+            yield stages.tell
+            stages.end()
+        console.print(f"  [dim]done in {time.monotonic() - begun:.1f} s[/dim]")
 
 
 @dataclass

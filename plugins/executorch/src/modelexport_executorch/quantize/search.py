@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Trial
@@ -37,42 +36,20 @@ def choose(work: Work, goal: Goal | None) -> Choice:
 
     Where nothing holds it, what drops least. Raises ConversionError where torchao can't quantize the program.
     """
-    whole = Choice(_calibrated(work, work.excluded), work.excluded)
-    if goal is None or goal.max_drop is None:
-        return whole
-    limit = MARGIN * goal.max_drop
-    dropped = goal.drop(apply.simulated(work, whole.module))
-    first = Trial(f"{work.mode} int{work.bits}", dropped, simulated=True)
-    if dropped <= limit:
-        return replace(whole, trials=_judged([first], frozenset(), limit))
-
-    @cache  # the search comes back to what it has tried
-    def drop(left: frozenset[str]) -> float:
-        module = apply.quantized(work, work.excluded | left, work.samples)
-        return goal.drop(apply.simulated(work, module))
-
-    sizes = {name: layer.bytes for name, layer in work.layers.items()}
-    search = LeaveOut(rank.most_harmful(work, goal), drop, sizes, retried=RETRIED, trials=[first])
-    left = search.find(limit)
-    if left is None:
-        left = frozenset(search.best().left)
-    trials = _judged(search.trials, left, limit)
-    return Choice(_calibrated(work, work.excluded | left), work.excluded | left, trials)
-
-
-def _calibrated(work: Work, left: frozenset[str]) -> Any:
-    """The program's module quantized but for the layers `left`, told step by step."""
     stage(f"quantize in {work.bits} bits, {work.mode}")
-    return apply.quantized(work, left, steps(work.samples, "calibrate"))
 
+    @lru_cache(maxsize=1)  # the last that was tried is often the one that is kept
+    def quantized(left: frozenset[str]) -> Any:
+        return apply.quantized(work, work.excluded | left, steps(work.samples, "calibrate"))
 
-def _judged(trials: Sequence[Trial], left: frozenset[str], limit: float) -> tuple[Trial, ...]:
-    """The trials, each with what became of it."""
+    if goal is None or goal.max_drop is None:
+        return Choice(quantized(frozenset()), work.excluded)
 
-    def verdict(trial: Trial) -> str:
-        holds = trial.drop is not None and trial.drop <= limit
-        if frozenset(trial.left) == left:
-            return "kept" if holds else "drops too much, and least of all"
-        return "holds" if holds else "drops too much"
+    def drop(left: frozenset[str]) -> float:
+        return goal.drop(apply.simulated(work, quantized(left)))
 
-    return tuple(replace(trial, verdict=verdict(trial)) for trial in trials)
+    limit = MARGIN * goal.max_drop
+    sizes = {name: layer.bytes for name, layer in work.layers.items()}
+    search = LeaveOut(lambda: rank.most_harmful(work, goal), drop, sizes, retried=RETRIED)
+    left = search.hold(limit, f"{work.mode} int{work.bits}")
+    return Choice(quantized(left), work.excluded | left, search.judged(left, limit))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from string import Template
 
 from modelexport.contract import Artifact
-from modelexport.toolkit import Value, quoted
+from modelexport.toolkit import KOTLIN_DOLLAR, Value, quoted
 
 from .interface import interface
 from .jvm import TYPES, VERSION
@@ -66,6 +66,6 @@ def _output(value: Value, index: int) -> str:
     return _OUTPUT.substitute(
         name=value.identifier,
         index=index,
-        label=quoted(f"{value.name} "),
+        label=quoted(f"{value.name} ", KOTLIN_DOLLAR),
         read=getter[0].lower() + getter[1:],
     )

@@ -87,13 +87,12 @@ def write(work: Work, path: Path, left: Collection[str] = ()) -> None:
 
 
 def drop(work: Work, path: Path, goal: Goal) -> float:
-    """How much less than the artifact the copy at `path` scores; infinite where it fails, or scores NaN."""
+    """How much less than the artifact the copy at `path` scores; infinite where it does not run."""
     from .. import RunOptions
 
     copy = replace(work.artifact, path=path.parent, entry=path.name)
     try:
         with session.open_artifact(copy, RunOptions()) as opened:
-            lost = goal.drop(opened)
+            return goal.drop(opened)
     except MxError:
         return math.inf
-    return math.inf if math.isnan(lost) else lost

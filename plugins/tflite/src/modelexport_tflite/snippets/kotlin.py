@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from string import Template
 
-from modelexport.toolkit import quoted
+from modelexport.toolkit import KOTLIN_DOLLAR, quoted
 
 from . import jvm
 from .interface import Interface, Port, block, lines
@@ -36,15 +36,16 @@ $show
 
 def program(interface: Interface) -> str:
     """A program with nested arrays as inputs. Raises OptionError for a dtype that Kotlin has no type for."""
-    key = quoted(interface.key)
+    key = _quoted(interface.key)
+    fill = [f"{_quoted(p.value.name)} to {_array(p)},{p.comment}: your data" for p in interface.inputs]
     show = [line for number, port in enumerate(interface.outputs) for line in _show(number, port, key)]
     return _PROGRAM.substitute(
         dependency=jvm.DEPENDENCY,
         entry=interface.entry,
-        path=quoted(interface.entry),
+        path=_quoted(interface.entry),
         key=key,
         constants=block(0, [f"const val {c.name} = {c.size}{c.comment}" for c in interface.constants]),
-        fill=lines(12, [f"{port.name} to {_array(port)},{port.comment}: your data" for port in interface.inputs]),
+        fill=lines(12, fill),
         show=lines(8, show),
     )
 
@@ -61,6 +62,11 @@ def _array(port: Port) -> str:
 
 
 def _show(number: int, port: Port, key: str) -> Iterator[str]:
-    yield f"val output{number} = interpreter.getOutputTensorFromSignature({port.name}, {key})"
+    name = _quoted(port.value.name)
+    yield f"val output{number} = interpreter.getOutputTensorFromSignature({name}, {key})"
     yield f"val values{number} = output{number}{jvm.read(port)}{port.comment}"
-    yield f'println({port.name} + " ${{output{number}.shape().toList()}} ${{values{number}.get(0)}}")'
+    yield f'println({name} + " ${{output{number}.shape().toList()}} ${{values{number}.get(0)}}")'
+
+
+def _quoted(text: str) -> str:
+    return quoted(text, KOTLIN_DOLLAR)
