@@ -251,10 +251,21 @@ def fingerprint(module: Any) -> str:
         if not isinstance(tensor, torch.Tensor):
             continue
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        if flat.numel():
-            digest.update(flat.view(torch.uint8).numpy())
+        for part in _stored(tensor):
+            flat = part.detach().cpu().contiguous().reshape(-1)
+            if flat.numel():
+                digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _stored(tensor: Any) -> Iterator[Any]:
+    """The plain tensors that a tensor is stored in: several for one of a class of its own, such as torchao's."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield tensor
+        return
+    names, _ = tensor.__tensor_flatten__()
+    for name in names:
+        yield from _stored(getattr(tensor, name))
 
 
 def program_specs(program: Any) -> tuple[TensorSpec, ...]:
