@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport.contract import Target, Verb, check_file, hookimpl, option
+from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
 from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ class RunOptions:
     custom_ops: str | None = option(None, "shared library with custom operator kernels")
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise OptionError(f"threads={self.threads}: there is no such number", "0 or more")
+        check_least("threads", self.threads, 0)
         if self.custom_ops is not None and "/" in self.custom_ops:  # a bare name is looked for by the loader
             check_file("custom-ops", self.custom_ops)
 

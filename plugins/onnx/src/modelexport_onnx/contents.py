@@ -76,9 +76,9 @@ def operators(model: Any) -> dict[str, int]:
 
 def refuse_quantized(model: Any) -> None:
     """Raise ArtifactError for a model that is quantized already."""
-    if found := sorted({node.op_type for node in nodes(model)} & QUANTIZED):
+    if kinds := sorted({node.op_type for node in nodes(model)} & QUANTIZED):
         raise ArtifactError(
-            f"the model is quantized already: it has {', '.join(found)}", "quantize the floating-point model"
+            f"the model is quantized already: it has {', '.join(kinds)}", "quantize the floating-point model"
         )
 
 
@@ -112,11 +112,11 @@ def dtype(number: int) -> str:
 
 def types(model: Any) -> set[str]:
     """The types of a model's weights, casts, inputs and outputs."""
-    found = {dtype(tensor.data_type) for tensor in _tensors(model)}
-    found |= {dtype(value.type.tensor_type.elem_type) for value in (*model.graph.input, *model.graph.output)}
+    names = {dtype(tensor.data_type) for tensor in _tensors(model)}
+    names |= {dtype(value.type.tensor_type.elem_type) for value in (*model.graph.input, *model.graph.output)}
     for node in nodes(model):
-        found |= {dtype(a.i) for a in node.attribute if a.name in ("to", "output_dtype") and a.i}
-    return found
+        names |= {dtype(a.i) for a in node.attribute if a.name in ("to", "output_dtype") and a.i}
+    return names
 
 
 def precision(model: Any) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Build, Captured, Source
 from modelexport.errors import ConversionError, first_line, is_disk_error, root_cause
-from modelexport.toolkit import Unsupported, check_dtypes, refusal
+from modelexport.toolkit import Unsupported, check_dtypes, refusal, stage
 
 from . import backend, contents, files, operators
 
@@ -33,6 +33,7 @@ def export(captured: Captured, out: Path, options: ExportOptions) -> Build:
     external = options.external_data == "always" or _weight_bytes(captured) > files.INLINE_BYTES
     with backend.exporting():
         model.save(str(path), external_data=external)
+    stage("check the file that was written")
     return Build(files.FILE, tools=("torch", "onnx", "onnxscript"), details=_check(path, captured, options))
 
 
@@ -83,6 +84,7 @@ def _translate(error: Exception, captured: Captured, table: dict[Any, Any], opse
 
 
 def _missing(error: Exception, captured: Captured, table: dict[Any, Any], opset: int) -> list[Unsupported]:
+    stage("look for every operator without a translation")
     try:
         with backend.exporting():
             return operators.find_unsupported(captured.program, table, opset)

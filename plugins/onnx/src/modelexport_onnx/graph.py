@@ -62,35 +62,35 @@ class Graph:
 
     def weighted(self) -> list[tuple[Any, int, int]]:
         """Every node with a constant float weight of rank 2 or more: (node, input index, channel axis)."""
-        found = []
+        layers = []
         for node in self.model.graph.node:
             for index, axis in WEIGHTS.get(node.op_type, {}).items():
                 tensor = self.initializers.get(node.input[index]) if index < len(node.input) else None
                 if tensor is not None and tensor.data_type == 1 and len(tensor.dims) >= 2:
                     transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
-                    found.append((node, index, 0 if transposed else axis % len(tensor.dims)))
-        return found
+                    layers.append((node, index, 0 if transposed else axis % len(tensor.dims)))
+        return layers
 
     def embeddings(self) -> list[Any]:
         """Gathers of rows from a constant float table."""
-        found = []
+        gathers = []
         for node in self.model.graph.node:
             table = self.initializers.get(node.input[0]) if node.op_type == "Gather" else None
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             if table is not None and table.data_type == 1 and len(table.dims) == 2 and not axis:
-                found.append(node)
-        return found
+                gathers.append(node)
+        return gathers
 
     def layers(self, shapes: Mapping[str, Sequence[int]]) -> list[Layer]:
         """The layers with weights, at the shapes of one sample's tensors."""
-        found = []
+        layers = []
         for node, index, axis in self.weighted():
-            taken, given = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
-            macs = _macs(node.op_type, self.initializers[node.input[index]].dims, axis, taken, given)
-            found.append(
+            taken, written = shapes.get(node.input[0], ()), shapes.get(node.output[0], ())
+            macs = _macs(node.op_type, self.initializers[node.input[index]].dims, axis, taken, written)
+            layers.append(
                 Layer(node.name, node.op_type, node.input[index], axis, node.input[0], node.output[0], macs)
             )
-        return found
+        return layers
 
     def weight_bytes(self) -> dict[str, int]:
         """The size of each layer's weights in float32, by its name."""
@@ -102,13 +102,13 @@ class Graph:
         return sizes
 
 
-def _macs(kind: str, weight: Sequence[int], axis: int, taken: Sequence[int], given: Sequence[int]) -> int:
-    """Multiply-accumulates of a layer whose weight has these dims; `taken` and `given` are shapes of tensors."""
+def _macs(kind: str, weight: Sequence[int], axis: int, taken: Sequence[int], written: Sequence[int]) -> int:
+    """Multiply-accumulates of a layer whose weight has these dims; `taken` and `written` are shapes of tensors."""
     if kind in ("LSTM", "GRU"):
         return math.prod(weight) * math.prod(taken[:2])
     if kind == "ConvTranspose":
         return math.prod(taken) * math.prod(weight[1:])
-    return math.prod(given) * (math.prod(weight) // max(weight[axis], 1))
+    return math.prod(written) * (math.prod(weight) // max(weight[axis], 1))
 
 
 def _reads(graph: Any) -> Iterator[str]:

@@ -42,12 +42,12 @@ def find_unsupported(program: Any, table: dict[Any, Any], opset: int) -> list[Un
     decompositions = _decomp.create_onnx_friendly_decomposition_table(
         _decomp.get_onnx_implemented_overloads(registry)
     )
-    found: list[Unsupported] = []
+    missing: list[Unsupported] = []
     for node in program.run_decompositions(decompositions).graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         if "_assert" in node.target.name():  # the exporter drops assertions before it translates
             continue
         if _dispatching.dispatch(node, registry)[0] is None:
-            found.append(Unsupported.at(node))
-    return list(dict.fromkeys(found))
+            missing.append(Unsupported.at(node))
+    return list(dict.fromkeys(missing))

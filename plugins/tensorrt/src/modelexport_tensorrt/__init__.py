@@ -22,8 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport.contract import Target, Verb, check_file, hookimpl, option
-from modelexport.errors import OptionError
+from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
 
 from . import flavours
 
@@ -88,8 +87,7 @@ class RunOptions:
     plugins: tuple[str, ...] = option((), "shared libraries with the kernels that the engine was built with")
 
     def __post_init__(self) -> None:
-        if self.device < 0:
-            raise OptionError(f"there is no GPU {self.device}", "0 is the first")
+        check_least("device", self.device, 0)
         for path in self.plugins:
             check_file("plugins", path)
 

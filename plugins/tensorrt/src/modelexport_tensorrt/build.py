@@ -204,7 +204,7 @@ def _values(spec: TensorSpec) -> tuple[list[int], list[int], list[int]]:
 
 
 def _check_tensors(
-    found: Sequence[listing.Tensor],
+    tensors: Sequence[listing.Tensor],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     spans: Sequence[Profile],
@@ -212,7 +212,7 @@ def _check_tensors(
     """Raise ConversionError for the first tensor of the engine that isn't the model's."""
     fixed = any(sizes.min == sizes.max for sizes in spans[0].values()) if spans else False
     for mode, specs in (("input", inputs), ("output", outputs)):
-        by_name = {tensor.name: tensor for tensor in found if tensor.mode == mode}
+        by_name = {tensor.name: tensor for tensor in tensors if tensor.mode == mode}
         if set(by_name) != {spec.name for spec in specs}:
             raise _differs(f"has the {mode}s {', '.join(by_name) or 'none'}", ", ".join(s.name for s in specs))
         for spec in specs:
@@ -226,7 +226,7 @@ def _check_tensors(
                 raise _differs(f"takes {spec.name!r} at {tensor.profiles}", str(wanted))
 
 
-def _same_shape(found: tuple[int, ...], spec: TensorSpec, is_output: bool, fixed: bool) -> bool:
+def _same_shape(shape: tuple[int, ...], spec: TensorSpec, is_output: bool, fixed: bool) -> bool:
     """Whether sizes are fixed and dynamic where the model's are.
 
     Of an output, TensorRT can't always tell that a size is fixed; and it lists the sizes of the first profile,
@@ -238,7 +238,7 @@ def _same_shape(found: tuple[int, ...], spec: TensorSpec, is_output: bool, fixed
             return got == -1 or (is_output and fixed)
         return got == want or (is_output and got == -1)
 
-    return len(found) == len(spec.shape) and all(map(same, found, spec.shape))
+    return len(shape) == len(spec.shape) and all(map(same, shape, spec.shape))
 
 
 def _differs(what: str, wanted: str) -> ConversionError:

@@ -63,14 +63,14 @@ class Tensor:
 
 def layers(log: Iterable[str]) -> tuple[CompiledLayer, ...]:
     """The layers of the engine that `log` is of, in the order in which they run."""
-    found = (_LAYER.match(line) for line in _block(log, "Layers:"))
-    return tuple(_layer(match) for match in found if match)
+    matches = (_LAYER.match(line) for line in _block(log, "Layers:"))
+    return tuple(_layer(match) for match in matches if match)
 
 
 def tensors(log: Iterable[str]) -> tuple[Tensor, ...]:
     """Inputs and outputs of the engine that `log` is of."""
-    found = (_TENSOR.match(line) for line in _block(log, "I/O Tensors:"))
-    return tuple(_tensor(match) for match in found if match)
+    matches = (_TENSOR.match(line) for line in _block(log, "I/O Tensors:"))
+    return tuple(_tensor(match) for match in matches if match)
 
 
 def precisions(rows: Sequence[CompiledLayer]) -> dict[str, int]:
@@ -80,19 +80,19 @@ def precisions(rows: Sequence[CompiledLayer]) -> dict[str, int]:
 
 def _block(log: Iterable[str], title: str) -> list[str]:
     """The lines after `title`, up to the next empty one; of the last such block."""
-    found: list[str] = []
+    block: list[str] = []
     for message in log:
         lines = message.splitlines()
         for start in (number for number, line in enumerate(lines) if line.strip() == title):
             rest = lines[start + 1 :]
-            found = rest[: rest.index("")] if "" in rest else rest
-    return found
+            block = rest[: rest.index("")] if "" in rest else rest
+    return block
 
 
 def _layer(match: re.Match[str]) -> CompiledLayer:
     rest = match["rest"]
-    given, _, made = rest.partition("], Outputs: [")
-    datatypes = re.findall(r"Datatype: (\w+)", given) or re.findall(r"Datatype: (\w+)", made)
+    taken, _, written = rest.partition("], Outputs: [")
+    datatypes = re.findall(r"Datatype: (\w+)", taken) or re.findall(r"Datatype: (\w+)", written)
     narrowest = next((name for name in _NARROWEST if name in datatypes), datatypes[0] if datatypes else "")
     sources = re.findall(r"\[ONNX Layer: ([^\]]*)\]", rest.partition("Metadata: ")[2])
     kind = "attention" if "_mha_" in match["name"] else _KINDS.get(match["kind"], match["kind"])
@@ -100,7 +100,7 @@ def _layer(match: re.Match[str]) -> CompiledLayer:
 
 
 def _tensor(match: re.Match[str]) -> Tensor:
-    profiles = tuple(tuple(map(_sizes, found)) for found in _PROFILE.findall(match["rest"]))
+    profiles = tuple(tuple(map(_sizes, shapes)) for shapes in _PROFILE.findall(match["rest"]))
     dtype = _TYPES.get(match["dtype"], match["dtype"])
     return Tensor(match["name"], match["mode"].lower(), dtype, _sizes(match["shape"]), profiles)
 

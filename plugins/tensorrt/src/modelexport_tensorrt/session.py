@@ -241,9 +241,9 @@ class Engine:
         }
         number = profiles.fitting(self._profiles, sizes)
         if number is None:
-            given = ", ".join(f"{name}={size}" for name, size in sizes.items())
+            asked = ", ".join(f"{name}={size}" for name, size in sizes.items())
             raise InputError(
-                f"no profile of the engine takes {given}", " or ".join(map(profiles.text, self._profiles))
+                f"no profile of the engine takes {asked}", " or ".join(map(profiles.text, self._profiles))
             )
         if number != self._profile:
             self._context.set_optimization_profile_async(number, self._device.stream)
@@ -267,14 +267,14 @@ class Engine:
 
     def _fetch(self) -> Arrays:
         """The outputs, as copies of memory that the next call writes to."""
-        found: dict[str, tuple[Buffer, tuple[int, ...], Any]] = {}
+        filled: dict[str, tuple[Buffer, tuple[int, ...], Any]] = {}
         for spec in self._outputs:
             buffer, shape = self._buffers[spec.name], self._allocators[spec.name].shape
-            found[spec.name] = buffer, shape, _native(spec.dtype)
+            filled[spec.name] = buffer, shape, _native(spec.dtype)
             if self._engine.get_tensor_location(spec.name) != self._trt.TensorLocation.HOST:
                 self._device.download(buffer, _bytes(shape, spec.dtype))
         self._device.wait()
-        return {name: buffer.view(shape, dtype).copy() for name, (buffer, shape, dtype) in found.items()}
+        return {name: buffer.view(shape, dtype).copy() for name, (buffer, shape, dtype) in filled.items()}
 
     # ----------------------------------------------------------------------------------- the end
 

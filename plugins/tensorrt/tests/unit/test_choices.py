@@ -36,7 +36,7 @@ def test_what_only_the_machine_can_tell_is_left_to_it():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (RunOptions, {"device": -1}, "there is no GPU -1"),
+        (RunOptions, {"device": -1}, "device=-1 makes no sense"),
         (RunOptions, {"plugins": ("/nowhere.so",)}, "plugins=/nowhere.so: there is no such file"),
         (QuantizeOptions, {"mode": "fp8", "calibrator": "entropy"}, "entropy looks for ranges of 8-bit integers"),
         (QuantizeOptions, {"percentile": 0}, "percentile=0 makes no sense"),

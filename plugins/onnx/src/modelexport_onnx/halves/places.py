@@ -56,7 +56,7 @@ def plan(
     keep: Mapping[str, str],
 ) -> Plan:
     """What becomes half of `model`; with `scales`, those of quantizers too. `keep` says why nodes stay anyway."""
-    made = Plan()
+    chosen = Plan()
     schemas = _schemas(model)
     used = {name for node in model.graph.node for name in [*node.input, *graph.reads_inside(node)]}
     used.update(value.name for value in model.graph.output)
@@ -69,23 +69,23 @@ def plan(
         ports = keep.get(node.name, ports)
         reason = ports if isinstance(ports, str) else _out_of_range(node, dtype, types, peaks)
         if reason:
-            made.kept[node.name] = reason
+            chosen.kept[node.name] = reason
         elif not isinstance(ports, str):
-            made.ports[node.name] = ports
-    _keep_guarded(model, made, dtype)
-    return made
+            chosen.ports[node.name] = ports
+    _keep_guarded(model, chosen, dtype)
+    return chosen
 
 
-def _keep_guarded(model: Any, made: Plan, dtype: Half) -> None:
+def _keep_guarded(model: Any, chosen: Plan, dtype: Half) -> None:
     """Keep what reads a guard against zero, through operators that hand it on: in half it would read zero."""
     guards: dict[str, str] = {}
     for node in model.graph.node:
         read = next((guards[name] for name in node.input if name in guards), None)
-        if node.name in made.kept and made.kept[node.name].endswith(_lost(dtype)):
+        if node.name in chosen.kept and chosen.kept[node.name].endswith(_lost(dtype)):
             read = node.name
         if read is not None:
-            if made.ports.pop(node.name, None) is not None:
-                made.kept[node.name] = f"it reads what {read} keeps from zero"
+            if chosen.ports.pop(node.name, None) is not None:
+                chosen.kept[node.name] = f"it reads what {read} keeps from zero"
             if read == node.name or node.op_type in _HANDING_ON:
                 guards.update(dict.fromkeys(node.output, read))
 
@@ -139,16 +139,16 @@ def _schemas(model: Any) -> dict[tuple[str, str], Any]:
     from onnxruntime.capi import _pybind_state
 
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    found: dict[tuple[str, str], Any] = {}
+    newest: dict[tuple[str, str], Any] = {}
     for schema in _pybind_state.get_all_operator_schema():
         key = (schema.domain, schema.name)
-        newest = found[key].since_version if key in found else 0
-        if newest < schema.since_version <= opsets.get(schema.domain, 0):
-            found[key] = schema
-    return found
+        known = newest[key].since_version if key in newest else 0
+        if known < schema.since_version <= opsets.get(schema.domain, 0):
+            newest[key] = schema
+    return newest
 
 
-def keep_without_kernel(model: Any, made: Plan, dtype: Half, provider: str) -> None:
+def keep_without_kernel(model: Any, chosen: Plan, dtype: Half, provider: str) -> None:
     """Keep what the provider has no kernel for: ONNX Runtime itself puts casts around float16 nodes only.
 
     Only providers of this build can be asked. Raises OptionError when no matrix product is left.
@@ -160,7 +160,7 @@ def keep_without_kernel(model: Any, made: Plan, dtype: Half, provider: str) -> N
         return
     wanted = f"tensor({dtype})"
     able = {(k.domain, k.op_name) for k in kernels if any(wanted in v for v in k.type_constraints.values())}
-    nodes = [node for node in model.graph.node if node.name in made.ports]
+    nodes = [node for node in model.graph.node if node.name in chosen.ports]
     lacking = [node for node in nodes if (node.domain, node.op_type) not in able]
     if not any(node.op_type in _HEAVY for node in nodes if node not in lacking):
         raise OptionError(
@@ -169,5 +169,5 @@ def keep_without_kernel(model: Any, made: Plan, dtype: Half, provider: str) -> N
             "give -k precision=float16, or -k target-device=cuda",
         )
     for node in lacking:
-        del made.ports[node.name]
-        made.kept[node.name] = f"{provider} has no {dtype} kernel of {node.op_type}"
+        del chosen.ports[node.name]
+        chosen.kept[node.name] = f"{provider} has no {dtype} kernel of {node.op_type}"

@@ -19,9 +19,9 @@ def tensor_types(model: Any) -> dict[str, str]:
     with _probed(model) as graph:
         graph.output.extend(ValueInfoProto(name=name) for name in names)
         runtime = session.open_model(model, "none")
-    found = {value.name: value.type for value in [*runtime.get_inputs(), *runtime.get_outputs()]}
+    types = {value.name: value.type for value in [*runtime.get_inputs(), *runtime.get_outputs()]}
     floats = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
-    return found | {t.name: f"tensor({floats.get(t.data_type, 'other')})" for t in model.graph.initializer}
+    return types | {t.name: f"tensor({floats.get(t.data_type, 'other')})" for t in model.graph.initializer}
 
 
 def is_float(types: Mapping[str, str], name: str) -> bool:

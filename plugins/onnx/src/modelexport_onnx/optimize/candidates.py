@@ -174,8 +174,8 @@ class Trials:
         except MxError as error:
             return self._not_run(candidate, error.message)
         opened = Session(call, self.artifact.inputs, self.artifact.outputs)
-        found = verdict(opened, self.cases, precision)
-        return self._not_run(candidate, found.failure) if found.failure else str(found)
+        judged = verdict(opened, self.cases, precision)
+        return self._not_run(candidate, judged.failure) if judged.failure else str(judged)
 
     def _not_run(self, candidate: Candidate, why: str) -> str:
         """The problem with a candidate that does not run; none where this machine isn't what it is for."""

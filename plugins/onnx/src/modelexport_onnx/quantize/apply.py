@@ -71,8 +71,8 @@ def _products(model: Any) -> list[Any]:
 def _stacked(model: Any) -> set[str]:
     """The products with stacks of matrices: ONNX Runtime takes no scale a channel for these."""
     layers = graph.Graph(model)
-    found = [(node, layers.initializers[node.input[index]].dims) for node, index, _ in layers.weighted()]
-    return {node.name for node, dims in found if node.op_type == "MatMul" and len(dims) > 2}
+    products = [(node, layers.initializers[node.input[index]].dims) for node, index, _ in layers.weighted()]
+    return {node.name for node, dims in products if node.op_type == "MatMul" and len(dims) > 2}
 
 
 def _variable(model: Any) -> set[str]:
@@ -212,8 +212,8 @@ def calibrate(model: Any, recipe: Recipe, samples: Iterable[Arrays]) -> Any:
         )
         for sample in steps(samples, "calibrate"):
             calibrator.collect_data(_One(sample))
-        found = calibrator.compute_data()
-    return TensorsData(method, {name: found[name] for name in found.keys()})  # noqa: SIM118
+        ranges = calibrator.compute_data()
+    return TensorsData(method, {name: ranges[name] for name in ranges.keys()})  # noqa: SIM118
 
 
 class _One:
