@@ -97,8 +97,8 @@ def load(path: PathLike) -> Artifact:
 def run(path: PathLike, options: Mapping[str, Any] | None = None) -> Session:
     """Load an artifact and return its Session; use it as a context manager.
 
-    >>> with run("build/model.onnx") as session:        # doctest: +SKIP
-    ...     outputs = session({"x": array})
+    with run("build/model.onnx") as session:
+        outputs = session({"x": array})
     """
     return calls.open_session(load(path), options or {})
 

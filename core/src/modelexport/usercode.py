@@ -46,10 +46,10 @@ def _import_module(name: str) -> Any:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError) as error:
         raise SourceError(f"no module {name!r}: {error}", "check the spelling and the environment") from error
-    if found is None:
+    if spec is None:
         raise SourceError(f"no module {name!r}", "check the spelling; the current folder is searched too")
     return guarded(lambda: importlib.import_module(name), f"importing {name}")
 

@@ -77,19 +77,19 @@ def _joined(one: Range, other: Range | None) -> Range:
 
 def _outside(case: GoldenCase, seen: Mapping[str, Range]) -> dict[str, tuple[Range, Range]]:
     """Input → its range in the case and the one seen in calibration, where the first goes beyond the second."""
-    found = {}
+    beyond = {}
     for name, (low, high) in seen.items():
         own, margin = _range(case.inputs[name]), MARGIN * (high - low)
         if own[0] < low - margin or own[1] > high + margin:
-            found[name] = (own, (low, high))
-    return found
+            beyond[name] = (own, (low, high))
+    return beyond
 
 
-def _reason(found: Mapping[str, tuple[Range, Range]]) -> str:
-    if not found:
+def _reason(beyond: Mapping[str, tuple[Range, Range]]) -> str:
+    if not beyond:
         return RANDOM
     return "; ".join(
-        f"{name!r} is {_span(own)}, calibration saw {_span(seen)}" for name, (own, seen) in found.items()
+        f"{name!r} is {_span(own)}, calibration saw {_span(seen)}" for name, (own, seen) in beyond.items()
     )
 
 
@@ -101,7 +101,7 @@ def _warnings(
     seen: Mapping[str, Range], outside: Mapping[str, Mapping[str, tuple[Range, Range]]]
 ) -> Iterator[str]:
     for name, calibrated in seen.items():
-        cases = [found[name][0] for found in outside.values() if name in found]
+        cases = [beyond[name][0] for beyond in outside.values() if name in beyond]
         if cases:
             low, high = (min(low for low, _ in cases), max(high for _, high in cases))
             yield (

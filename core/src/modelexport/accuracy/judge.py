@@ -1,7 +1,7 @@
 """What a quantized copy is judged on: the user's data, split in two, or the golden cases where there is none.
 
-`split_data` opens the data before any work, `judged` opens the artifact itself to compare with, and `gate_cases`
-puts together the golden data of the copy: the artifact's own, and real samples answered by the artifact.
+`split_data` splits the data before any work, `judged` opens the artifact itself to compare with, and `score`
+measures the finished copy. The golden data of the copy is put together in `golden_cases.py`.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def _function(ref: str) -> Callable[[Session], float]:
     if not usercode.names_object(ref):
         raise OptionError(f"--evaluate {ref} names no function", hint)
     try:
-        found = usercode.import_object(ref)
+        function = usercode.import_object(ref)
     except SourceError as error:
         raise OptionError(f"--evaluate {ref}: {error.message}", error.hint) from error
-    if not callable(found):
-        raise OptionError(f"--evaluate {ref} is a {type(found).__name__}, not a function", hint)
-    return found  # type: ignore[no-any-return]
+    if not callable(function):
+        raise OptionError(f"--evaluate {ref} is a {type(function).__name__}, not a function", hint)
+    return function  # type: ignore[no-any-return]
 
 
 # --------------------------------------------------------------------------------------- data
@@ -69,8 +69,11 @@ def _function(ref: str) -> Callable[[Session], float]:
 
 @dataclass(frozen=True)
 class DataSplit:
-    """`calibration`: what ranges are taken from, if anything; `inputs`: what the copy is judged on; `what`: both
-    of it in words."""
+    """The user's data, split in two.
+
+    Ranges of activations are taken from `calibration`, None where there is no data; the copy is judged on
+    `inputs`. `what` says in words what these are, and `notes` are lines that the user should see.
+    """
 
     calibration: Calibration | None
     inputs: Iterable[Arrays]

@@ -86,17 +86,17 @@ def goal(
 def figures(session: Session, samples: Sequence[Arrays], reference: Session) -> dict[str, dict[str, float]]:
     """Every metric of every floating-point output, for reports: output → metric → figure; `sqnr` in dB here."""
     answers = [reference(sample) for sample in samples]
-    found: dict[str, dict[str, float]] = {}
+    by_output: dict[str, dict[str, float]] = {}
     for name in (name for name, array in answers[0].items() if array.dtype.kind == "f"):
         own = [{name: answer[name]} for answer in answers]
         pairs = list(_pairs(session, samples, own))
         noise = 1 - _sqnr(pairs)
         cosines = [value for pair in pairs for value in _row_cosines(*pair[1:])]
-        found[name] = {"cosine": min(cosines), "mean cosine": sum(cosines) / len(cosines)}
-        found[name]["sqnr"] = -10 * math.log10(max(noise, 1e-20))
+        by_output[name] = {"cosine": min(cosines), "mean cosine": sum(cosines) / len(cosines)}
+        by_output[name]["sqnr"] = -10 * math.log10(max(noise, 1e-20))
         if own[0][name].ndim >= 2 and own[0][name].shape[-1] > 1:
-            found[name]["top1"] = _top1(pairs)
-    return found
+            by_output[name]["top1"] = _top1(pairs)
+    return by_output
 
 
 # --------------------------------------------------------------------------------------- what is judged

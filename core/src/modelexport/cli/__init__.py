@@ -45,8 +45,8 @@ class Commands(click.Group):
             with suppress(TargetError):
                 return commands.load(cmd_name, COMMANDS)
             return None
-        found = commands.load(cmd_name, COMMANDS)
-        return None if found is None else _with_debug(found)
+        other = commands.load(cmd_name, COMMANDS)
+        return None if other is None else _with_debug(other)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

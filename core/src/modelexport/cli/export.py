@@ -102,7 +102,7 @@ def command(
                 reused.append(str(event))
             show(event)
 
-        made = api.export(
+        results = api.export(
             source,
             targets,
             out,
@@ -130,11 +130,11 @@ def command(
             progress=told,
         )
     if as_json:
-        tables.as_json({"artifacts": [artifacts.summary(artifact) for artifact in made], "reused": reused})
+        tables.as_json({"artifacts": [artifacts.summary(artifact) for artifact in results], "reused": reused})
         return
     for line in reused:
         click.echo(line)
-    for artifact in made:
+    for artifact in results:
         _print(artifact)
 
 

@@ -65,16 +65,16 @@ def command(artifact: Path, of_quantization: bool, plot: Path | None, as_json: b
         click.echo(f"  drawn: {plot}")
 
 
-def _draw(found: Artifact, plot: Path) -> None:
+def _draw(artifact: Artifact, plot: Path) -> None:
     from ..contract.compiled import by_kind
     from .show import charts
 
     charts.check(plot)
-    if not (rows := [layer for layer in found.layers if layer.precision]):
+    if not (rows := [layer for layer in artifact.layers if layer.precision]):
         raise click.UsageError(
-            f"{found.path} lists no layers: --plot goes with --quantization, or a compiled model"
+            f"{artifact.path} lists no layers: --plot goes with --quantization, or a compiled model"
         )
-    charts.kinds(by_kind(rows), plot, f"{found.path.name}: {len(rows)} layers")
+    charts.kinds(by_kind(rows), plot, f"{artifact.path.name}: {len(rows)} layers")
 
 
 def _quantization(artifact: Path, plot: Path | None, as_json: bool) -> None:
@@ -102,8 +102,8 @@ def _quantization(artifact: Path, plot: Path | None, as_json: bool) -> None:
         click.echo(f"  drawn: {plot}")
 
 
-def _lineage(found: Artifact) -> None:
-    for step in found.lineage:
+def _lineage(artifact: Artifact) -> None:
+    for step in artifact.lineage:
         click.echo(f"\n{step.verb} → {step.target}, from {step.source.get('ref', 'unknown')}")
         for title, values in (("options", step.options), ("tools", step.tools)):
             if values:

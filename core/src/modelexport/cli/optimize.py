@@ -41,7 +41,7 @@ def command(
         shared.artifact_help(artifact, "optimize")
         return
     with progress.shown() as show:
-        made = api.optimize(
+        result = api.optimize(
             artifact,
             out,
             options=options.parse_pairs(pairs),
@@ -50,8 +50,8 @@ def command(
             progress=show,
         )
     if as_json:
-        tables.as_json(artifacts.summary(made))
+        tables.as_json(artifacts.summary(result))
         return
-    click.echo(f"{made.path}  {tables.size(made.size)}  {artifacts.verdict(made)}")
-    artifacts.parity(made)
-    artifacts.notes(made)
+    click.echo(f"{result.path}  {tables.size(result.size)}  {artifacts.verdict(result)}")
+    artifacts.parity(result)
+    artifacts.notes(result)

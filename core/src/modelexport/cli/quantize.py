@@ -57,7 +57,7 @@ def command(
         return
     short = [f"{key}={value}" for key, value in (("mode", mode), ("preset", preset)) if value is not None]
     with progress.shown() as show:
-        made = api.quantize(
+        result = api.quantize(
             artifact,
             out,
             options=options.parse_pairs([*short, *pairs]),
@@ -73,11 +73,13 @@ def command(
             progress=show,
         )
     if as_json:
-        tables.as_json(artifacts.summary(made))
+        tables.as_json(artifacts.summary(result))
         return
     before = manifest.read(artifact, check_files=False)
-    share = f"{made.size / before.size:.2f} × {before.path.name}"
-    click.echo(f"{made.path}  {made.precision}  {tables.size(made.size)} ({share})  {artifacts.verdict(made)}")
-    quantization.outcome(made)
-    artifacts.notes(made)
-    artifacts.parity(made)
+    share = f"{result.size / before.size:.2f} × {before.path.name}"
+    click.echo(
+        f"{result.path}  {result.precision}  {tables.size(result.size)} ({share})  {artifacts.verdict(result)}"
+    )
+    quantization.outcome(result)
+    artifacts.notes(result)
+    artifacts.parity(result)

@@ -34,6 +34,12 @@ def mx_target() -> Target:  # type: ignore[empty-body]
     """Describe the target, as plain data, without importing its backend.
 
     Every target implements it; `Target.name` equals the entry point's name.
+
+    >>> @hookimpl
+    ... def mx_target():
+    ...     return Target("tape", "a list of NumPy calls", verbs={"export": Verb(needs=("torch",))})
+    >>> mx_target().consumes
+    ('captured',)
     """
 
 
@@ -43,6 +49,12 @@ def mx_machine() -> Mapping[str, str]:  # type: ignore[empty-body]
 
     Optional, and cheap: it looks for a driver or a device, and imports no backend. `{"run": "no NVIDIA driver"}`
     makes `mx targets` say "builds ahead of time; cannot run here". `mx_run` raises `CannotRunHere` by itself.
+
+    >>> @hookimpl
+    ... def mx_machine():
+    ...     return {} if shutil.which("nvidia-smi") else {"run": "no NVIDIA driver"}
+    >>> sorted(mx_machine()) in ([], ["run"])
+    True
     """
 
 
@@ -50,17 +62,33 @@ def mx_machine() -> Mapping[str, str]:  # type: ignore[empty-body]
 def mx_export(source: Source | Captured | Artifact, out: Path, options: Any) -> Build:  # type: ignore[empty-body]
     """Write the model into the empty folder `out` and say what was written.
 
-    `source` is in one of the formats `Target.consumes` lists: a `Source` with a live module ("module"), a
-    `Captured` program ("captured"), or an `Artifact` of another target. `options` is an instance of
-    `Target.options["export"]`. Third-party errors are raised as `ConversionError` from their cause;
-    unsupported operators all at once, with module path and source line. The manifest, golden data and
-    parity gate are core's.
+    `source` is in one of the formats that `Target.consumes` lists: a `Source` with a live module ("module"), a
+    `Captured` program ("captured"), or an `Artifact` of another target. `options` is an instance of the dataclass
+    in `Target.verbs["export"].options`. Third-party errors are raised as `ConversionError` from their cause;
+    unsupported operators all at once, with module path and source line. The manifest, golden data and the parity
+    gate are core's.
+
+    >>> @hookimpl
+    ... def mx_export(source, out, options):
+    ...     (out / "model.json").write_text(json.dumps([spec.name for spec in source.outputs]))
+    ...     return Build("model.json")
+    >>> program = Captured(None, inputs=(), outputs=(TensorSpec("scores", "float32", (1, 3)),))
+    >>> mx_export(program, folder, None).entry
+    'model.json'
     """
 
 
 @hookspec(firstresult=True)
 def mx_optimize(artifact: Artifact, out: Path, options: Any) -> Build:  # type: ignore[empty-body]
-    """Write a faster or smaller equivalent of `artifact` into `out`, at the same precision budget."""
+    """Write a faster or smaller equivalent of `artifact` into `out`, at the same precision budget.
+
+    >>> @hookimpl
+    ... def mx_optimize(artifact, out, options):
+    ...     shutil.copy(artifact.entry_path, out / artifact.entry)  # what is no faster is written unchanged
+    ...     return Build(artifact.entry, notes=("nothing helped: the model is written unchanged",))
+    >>> mx_optimize(artifact, folder, None).notes
+    ('nothing helped: the model is written unchanged',)
+    """
 
 
 @hookspec(firstresult=True)
@@ -71,8 +99,16 @@ def mx_quantize(  # type: ignore[empty-body]
 
     `calibration` holds the user's real inputs, where there are any; `goal` scores a Session on a candidate, and
     says how much less than the artifact's own the score may be. A plugin that can look for the configuration
-    that meets the goal does; core measures the result in any case. `Build.details["quantization"]` is a
-    `QuantizationReport` as JSON.
+    that meets the goal does (`modelexport.toolkit.LeaveOut`); core measures the result in any case.
+    `Build.quantization` says what was done, layer by layer.
+
+    >>> @hookimpl
+    ... def mx_quantize(artifact, out, options, calibration, goal):
+    ...     (out / "model.json").write_text("[]")
+    ...     layers = (QuantizedLayer("head", "linear", "int8"),)
+    ...     return Build("model.json", precision="int8", quantization=QuantizationReport("int8", layers=layers))
+    >>> mx_quantize(artifact, folder, None, None, None).quantization.layers[0].precision
+    'int8'
     """
 
 
@@ -82,6 +118,13 @@ def mx_run(artifact: Artifact, options: Any) -> Session:  # type: ignore[empty-b
 
     Raises `CannotRunHere` when this machine lacks what the format takes, and `RuntimeFailure` when the
     runtime refuses the files.
+
+    >>> @hookimpl
+    ... def mx_run(artifact, options):
+    ...     return Session(lambda inputs: {"y": inputs["x"] * 2}, artifact.inputs, artifact.outputs)
+    >>> with mx_run(artifact, None) as session:
+    ...     session({"x": numpy.ones(3, "float32")})["y"].tolist()
+    [2.0, 2.0, 2.0]
     """
 
 
@@ -90,6 +133,12 @@ def mx_benchmark(artifact: Artifact, inputs: Arrays, options: Any) -> Mapping[st
     """Measure with the runtime's own profiler and return extra figures for the report.
 
     Optional: core times the session of `mx_run` in any case, alike for every target.
+
+    >>> @hookimpl
+    ... def mx_benchmark(artifact, inputs, options):
+    ...     return {"kernels": 12}
+    >>> mx_benchmark(artifact, {}, None)
+    {'kernels': 12}
     """
 
 
@@ -100,6 +149,13 @@ def mx_snippet(artifact: Artifact, language: str) -> Mapping[str, str]:  # type:
     A program to start from: it loads `artifact.entry`, fills every input under its real name, dtype and shape,
     runs the model and reads every output. Comments say what to link it with. Core writes the files into the
     artifact's folder `snippets/LANGUAGE`.
+
+    >>> @hookimpl
+    ... def mx_snippet(artifact, language):
+    ...     lines = [f"// {value}" for value in signature(artifact).inputs]
+    ...     return {"main.cpp": "\\n".join(lines)}
+    >>> mx_snippet(artifact, "cpp")
+    {'main.cpp': '// x: float32[3]'}
     """
 
 
@@ -110,4 +166,10 @@ def mx_load(ref: str, options: LoadOptions) -> Source | None:
     Must decide without heavy imports: every installed source plugin is asked until one answers. Raises
     `SourceError` when `ref` is its kind but can't be loaded. Never unpickles and never downloads unless
     `options.allow_pickle` or `options.allow_download` says so.
+
+    >>> @hookimpl
+    ... def mx_load(ref, options):
+    ...     return Source(format="tape", path=Path(ref)) if ref.endswith(".tape") else None
+    >>> mx_load("net.onnx", LoadOptions()) is None
+    True
     """

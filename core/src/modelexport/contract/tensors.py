@@ -102,8 +102,8 @@ class TensorSpec:
     def parse(cls, text: str) -> TensorSpec:
         """Read a declaration, `NAME:DTYPE[DIM,…]` with an optional `=LOW..HIGH` or `=mask`.
 
-        >>> TensorSpec.parse("ids:int64[batch,seq=1..512]=0..30521").shape[1]
-        Dim(name='seq', min=1, max=512)
+        >>> str(TensorSpec.parse("ids:int64[batch,seq=1..512]=0..30521").shape[1])
+        'seq=1..512'
 
         Raises OptionError when the text is not such a declaration.
         """

@@ -31,7 +31,7 @@ class ArrayFile:
     members: tuple[Member, ...]
     unit: str
     kind: Kind = "arrays"
-    first_come: bool = False
+    sequential: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -80,11 +80,11 @@ def pixels(image: Any, settings: Mapping[str, Any]) -> Array:
     return np.ascontiguousarray(array if settings["layout"] == "NHWC" else array.transpose(2, 0, 1))
 
 
-def _target_size(given: tuple[int, int], size: Sequence[int] | Mapping[str, int]) -> tuple[int, int]:
+def _target_size(current: tuple[int, int], size: Sequence[int] | Mapping[str, int]) -> tuple[int, int]:
     """(width, height) to resize to; a shortest edge keeps the proportions, rounding the longer edge down."""
     if not isinstance(size, Mapping):
         return size[1], size[0]
-    edge, (width, height) = size["shortest_edge"], given
+    edge, (width, height) = size["shortest_edge"], current
     return (edge, int(edge * height / width)) if width <= height else (int(edge * width / height), edge)
 
 

@@ -1,7 +1,7 @@
 """Calibration data as rows that are read one at a time: images of a folder, and what the user's code yields.
 
-Every kind of reference becomes a `Rows`: each row can be read again, none is kept. Files of arrays are in
-`arrayfile.py`, tables in `tables.py`; what a model makes of a row is the concern of `calibration.py`.
+Every kind of reference becomes a `Reader`, which reads a row when it is wanted and keeps none. Files of arrays are
+read in `arrayfile.py`, tables in `tables.py`; `samples.py` makes the arrays of a model from rows.
 """
 
 from __future__ import annotations
@@ -45,20 +45,21 @@ class Row:
 
 
 class Reader(Protocol):
-    """Rows of one `kind`. Those with `first_come` are taken from the front: reaching one makes all before it.
+    """Rows of one `kind`, which can be read again and again.
 
-    `notes` are lines that the user should see.
+    `sequential`: row N is reachable only by reading 0..N-1, so samples are taken from the start. `notes` are lines
+    that the user should see.
     """
 
     @property
     def kind(self) -> Kind: ...
     @property
-    def first_come(self) -> bool: ...
+    def sequential(self) -> bool: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
 
     def count(self, most: int) -> int:
-        """How many there are; rows that must be made to be counted are counted up to `most`."""
+        """How many there are. Rows that the user's code has to make to be counted are counted up to `most`."""
         ...
 
     def read(self, indices: Sequence[int]) -> Iterator[Row]:
@@ -89,13 +90,13 @@ class ImageFolder:
 
     paths: tuple[Path, ...]
     kind: Kind = "image"
-    first_come: bool = False
+    sequential: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> ImageFolder:
-        found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
-        paths = sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+        images = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+        paths = sorted(path for path in images if path.is_file() and not path.name.startswith("."))
         if not paths:
             raise InputError(f"{folder} holds no images", f"they end in {', '.join(IMAGES)}; else give {FORMS}")
         return cls(tuple(paths))
@@ -114,7 +115,7 @@ class Yielded:
     """Samples that the user's code makes: an iterable, or a callable that returns one, gone through each time."""
 
     kind: Kind = "arrays"
-    first_come = True
+    sequential = True
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, origin: Any, specs: Sequence[TensorSpec]) -> None:
@@ -178,13 +179,13 @@ class Yielded:
             yield item
 
     def _iterable(self) -> Iterable[Any]:
-        made = self.origin if isinstance(self.origin, Iterable) else self.origin()
-        if not isinstance(made, Iterable) or isinstance(made, (str, bytes, Mapping)):
+        samples = self.origin if isinstance(self.origin, Iterable) else self.origin()
+        if not isinstance(samples, Iterable) or isinstance(samples, (str, bytes, Mapping)):
             raise InputError(
-                f"{self.name} gives a {type(made).__name__}, no iterable of samples",
+                f"{self.name} gives a {type(samples).__name__}, no iterable of samples",
                 "yield dicts: input name → array",
             )
-        return made
+        return samples
 
     def _check_first(self, item: Any) -> None:
         """A generator that shuffles anew, or ran dry, would calibrate on one set and be judged on another."""
@@ -224,13 +225,13 @@ def _as_array(value: Any, where: str) -> Array:
         value = value.detach().cpu()
         value = value.float().numpy() if "bfloat16" in str(value.dtype) else value.numpy()
     try:
-        made = np.array(value, order="C")
+        array = np.array(value, order="C")
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{where} is no array: {errors.first_line(error)}", "give numpy arrays or tensors"
         ) from error
-    if made.dtype.kind not in "biufc" and "float" not in made.dtype.name:
+    if array.dtype.kind not in "biufc" and "float" not in array.dtype.name:
         raise InputError(
             f"{where} is a {type(value).__name__}, no array of numbers", "give numpy arrays or tensors"
         )
-    return made
+    return array

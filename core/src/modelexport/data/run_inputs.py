@@ -95,10 +95,10 @@ def _as_array(value: object, spec: TensorSpec) -> Array:
     if array.dtype.kind not in "biuf":
         raise InputError(f"the value of input {spec.name!r} is no array of numbers", str(spec))
     with np.errstate(invalid="ignore", over="ignore"):
-        made = cast(array, spec.dtype)
-    if made.dtype.kind in "biu" and not np.array_equal(made, array):
+        converted = cast(array, spec.dtype)
+    if converted.dtype.kind in "biu" and not np.array_equal(converted, array):
         raise InputError(f"the value of input {spec.name!r} is not made of whole numbers in range", str(spec))
-    return made
+    return converted
 
 
 def check_output(path: Path | None) -> None:

@@ -172,10 +172,10 @@ class Samples:
 
         each = self.maker.each
         chosen: Sequence[int] = range(self.samples * each)
-        if not self.rows.first_come:
-            found = self.rows.count(self.samples * each)
-            count = min(self.samples, found // each) * each
-            chosen = np.sort(np.random.default_rng(self.seed).choice(found, count, replace=False)).tolist()
+        if not self.rows.sequential:
+            there = self.rows.count(self.samples * each)
+            count = min(self.samples, there // each) * each
+            chosen = np.sort(np.random.default_rng(self.seed).choice(there, count, replace=False)).tolist()
         if self.part is None:
             return chosen
         return [row for sample in self.part for row in chosen[sample * each : (sample + 1) * each]]
@@ -343,7 +343,7 @@ def _maker(artifact: Artifact, rows: Reader) -> Maker:
     batch = specs[0].shape[0] if specs and specs[0].shape else 1
     each = batch if isinstance(batch, int) else batch.sizes[0]
     if rows.kind == "arrays":
-        first = next(rows.read([0]), None) if rows.first_come or rows.count(1) else None
+        first = next(rows.read([0]), None) if rows.sequential or rows.count(1) else None
         ranks = {} if first is None else {name: array.ndim for name, array in first.value.items()}
         stacks = (
             each > 1 and _batch(specs) is not None and all(ranks.get(s.name) == len(s.shape) - 1 for s in specs)
@@ -386,11 +386,11 @@ def fitted(array: Array, spec: TensorSpec) -> Array:
     if floats:
         _check_finite(spec.name, array)
     with np.errstate(invalid="ignore", over="ignore"):
-        made = cast(array, spec.dtype)
-        lost = ~np.isfinite(made) if wants_floats else made != array
+        converted = cast(array, spec.dtype)
+        lost = ~np.isfinite(converted) if wants_floats else converted != array
     if not spec.dtype.startswith("complex") and lost.any():
         raise InputError(f"input {spec.name!r} holds {array[lost][0]}, which is no {spec.dtype}", str(spec))
-    return made
+    return converted
 
 
 def _check_finite(name: str, array: Array) -> None:

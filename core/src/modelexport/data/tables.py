@@ -92,14 +92,14 @@ def _numbers(value: Any, spec: TensorSpec, where: str) -> Array:
     import numpy as np
 
     try:
-        made = np.array(_cell(value) if isinstance(value, str) else value)
+        array = np.array(_cell(value) if isinstance(value, str) else value)
     except ValueError as error:
         raise InputError(f"{where}: column {spec.name!r} holds no array: {error}", str(spec)) from error
-    if made.dtype.kind not in "biuf" or not made.size:
+    if array.dtype.kind not in "biuf" or not array.size:
         raise InputError(f"{where}: column {spec.name!r} holds {shown(value)}, not numbers", str(spec))
-    if not made.ndim:
-        made = made.reshape((1,) * (len(spec.shape) - 1))
-    return made.astype(np.float64) if "float" in spec.dtype and made.dtype.kind in "iu" else made
+    if not array.ndim:
+        array = array.reshape((1,) * (len(spec.shape) - 1))
+    return array.astype(np.float64) if "float" in spec.dtype and array.dtype.kind in "iu" else array
 
 
 # --------------------------------------------------------------------------------------- lines
@@ -108,7 +108,7 @@ def _numbers(value: Any, spec: TensorSpec, where: str) -> Array:
 class Lines:
     """A .txt: one text a line. Of the whole file, only where each row begins is kept."""
 
-    first_come = False
+    sequential = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, artifact: Artifact, column: str | None = None) -> None:
@@ -241,7 +241,7 @@ class SavedDataset:
     columns: Columns
     specs: tuple[TensorSpec, ...]
     notes: tuple[str, ...] = ()
-    first_come: bool = False
+    sequential: bool = False
 
     @classmethod
     def open(cls, path: Path, artifact: Artifact, column: str | None) -> SavedDataset:

@@ -80,15 +80,15 @@ def equal_sizes(specs: Sequence[TensorSpec]) -> dict[str, int] | None:
     torch.export follows `if h == w` at the sizes it traces, which differ, and does not say so.
     """
     dims = dims_of(specs)
-    found: list[dict[str, int]] = []
+    candidates: list[dict[str, int]] = []
     for one, other in combinations(dims, 2):
         step = math.lcm(one.multiple, other.multiple)
         shared = -(-max(one.min, other.min, 2) // step) * step
         pair = {dim.name: shared for dim in (one, other) if dim.allows(shared)}
         every = {dim.name: shared for dim in dims if dim.allows(shared)}
-        found += [{**small_sizes(dims), **equal} for equal in (pair, every) if len(pair) == 2]
-    found = [sizes for sizes in found if _elements(specs, sizes) <= MAX_ELEMENTS]
-    return max(found, key=lambda sizes: len(sizes) - len(set(sizes.values())), default=None)
+        candidates += [{**small_sizes(dims), **equal} for equal in (pair, every) if len(pair) == 2]
+    candidates = [sizes for sizes in candidates if _elements(specs, sizes) <= MAX_ELEMENTS]
+    return max(candidates, key=lambda sizes: len(sizes) - len(set(sizes.values())), default=None)
 
 
 def small_sizes(dims: Sequence[Dim]) -> dict[str, int]:

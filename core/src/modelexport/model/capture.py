@@ -140,6 +140,6 @@ def _suggestion(text: str, specs: Sequence[TensorSpec]) -> str:
     fixes = [line for line in fixes if not line.startswith("_")]
     dims = {dim.name for dim in dims_of(specs)}
     names = [line.partition(" = ")[0] for line in fixes if line.partition(" = ")[0] in dims]
-    found = f"torch.export suggests {'; '.join(fixes)}. " if fixes else ""
+    suggested = f"torch.export suggests {'; '.join(fixes)}. " if fixes else ""
     name = names[0] if names else "that dim"
-    return f"{found}Give {name} a fixed size in --input, or narrower bounds"
+    return f"{suggested}Give {name} a fixed size in --input, or narrower bounds"

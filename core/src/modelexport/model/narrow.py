@@ -32,18 +32,18 @@ def parse(texts: Sequence[str], targets: Sequence[str]) -> dict[str, dict[str, i
 
     Raises OptionError for what can't be read, and for a target that is not among `targets`.
     """
-    found: dict[str, dict[str, int | Dim]] = {"": {}, **{target: {} for target in targets}}
+    by_target: dict[str, dict[str, int | Dim]] = {"": {}, **{target: {} for target in targets}}
     for text in texts:
         place, equals, size = text.partition("=")
         target, _, name = place.rpartition(".")
         if not equals or not name.isidentifier():
             raise OptionError(f"can't read --dim {text!r}", _FORM)
-        if target not in found:
+        if target not in by_target:
             raise OptionError(f"--dim {text!r} is for a target that is not asked for", f"add -t {target}")
-        if name in found[target]:
+        if name in by_target[target]:
             raise OptionError(f"--dim {place} is given twice", "give it once")
-        found[target][name] = _size(name, size, text)
-    return found
+        by_target[target][name] = _size(name, size, text)
+    return by_target
 
 
 def _size(name: str, size: str, text: str) -> int | Dim:
@@ -112,6 +112,6 @@ def recaptured(
     shapes = dict(zip(reference.parameters(module), positional, strict=False)) | named
     dynamic = shapes if dims_of(specs) else None
     with quiet("torch.fx", "torch._dynamo", "torch._export"):
-        made = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+        program = torch.export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
     kept = tuple(by_input.values()) if args else by_input
-    return replace(captured, program=made, inputs=specs, dynamic_shapes=kept)
+    return replace(captured, program=program, inputs=specs, dynamic_shapes=kept)

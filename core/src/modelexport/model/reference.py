@@ -169,16 +169,16 @@ def name_outputs(outputs: Any, names: Sequence[str], taken: Sequence[str] = ()) 
             f"the model returns no tensor but a {type(outputs).__name__}",
             "return tensors, in tuples or dicts",
         )
-    found = [_output_name(path) for path, _ in leaves]
+    labels = [_output_name(path) for path, _ in leaves]
     if names:
         if len(names) != len(leaves):
             raise ReferenceError(
-                f"{len(names)} output names are given, the model has {len(leaves)} outputs: {', '.join(found)}",
+                f"{len(names)} output names are given, the model has {len(leaves)} outputs: {', '.join(labels)}",
                 "name every output, in that order",
             )
-        found = list(names)
+        labels = list(names)
     unique: dict[str, Any] = {}
-    for name, (_, leaf) in zip(found, leaves, strict=True):
+    for name, (_, leaf) in zip(labels, leaves, strict=True):
         if name in taken:
             name = f"{name}_out"
         while name in unique:

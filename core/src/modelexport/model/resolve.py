@@ -39,10 +39,10 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
         return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
     if manifest.is_in(path):
         return _from_artifact(path)
-    found = manager.load_source(text, options)
-    if found is None:
+    source = manager.load_source(text, options)
+    if source is None:
         raise _unknown(path, text)
-    return _finish(found, text, path.name.removesuffix(path.suffix) or "model", options)
+    return _finish(source, text, path.name.removesuffix(path.suffix) or "model", options)
 
 
 def likely_format(ref: Any) -> str | None:

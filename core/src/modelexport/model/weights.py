@@ -76,8 +76,8 @@ def locate(path: Path) -> Path:
 
 def _index_in(folder: Path) -> Path:
     for pattern in ("*.safetensors.index.json", "*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth"):
-        if found := sorted(folder.glob(pattern)):
-            return found[0]
+        if indexes := sorted(folder.glob(pattern)):
+            return indexes[0]
     raise SourceError(f"no weights in the folder {folder}", "give the file itself")
 
 

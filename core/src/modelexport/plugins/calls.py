@@ -107,7 +107,7 @@ def options_of(calls: Sequence[VerbCall], values: Mapping[str, Any]) -> list[Any
         for i in takers if named else asked or takers:
             mine[i][own] = value
     pairs = zip(calls, mine, strict=True)
-    return [build_options(call.kind, given, f"target {call.target!r}") for call, given in pairs]
+    return [build_options(call.kind, values_of, f"target {call.target!r}") for call, values_of in pairs]
 
 
 # --------------------------------------------------------------------------------------- records

@@ -24,8 +24,8 @@ def installed(own: Collection[str]) -> dict[str, Entry]:
 
 def lines(own: Collection[str]) -> Mapping[str, str]:
     """A line for `mx --help` on every installed command, and on those that are known and could be installed."""
-    found = installed(own)
-    said = {name: entrypoints.summary(entry.point) or f"from {entry}" for name, entry in found.items()}
+    commands = installed(own)
+    said = {name: entrypoints.summary(entry.point) or f"from {entry}" for name, entry in commands.items()}
     absent = {name: f"{what} Not installed: {install}" for name, (what, install) in known.COMMANDS.items()}
     return said | {name: line for name, line in absent.items() if name not in said}
 

@@ -31,10 +31,10 @@ class EntryPoint(NamedTuple):
     def load(self) -> Any:
         """Import the module, and get the attribute if the value names one."""
         module, _, attributes = self.value.partition("[")[0].strip().partition(":")
-        found = import_module(module.strip())
+        value = import_module(module.strip())
         for attribute in filter(None, attributes.strip().split(".")):
-            found = getattr(found, attribute)
-        return found
+            value = getattr(value, attribute)
+        return value
 
 
 class FilePoint(EntryPoint):
@@ -82,7 +82,7 @@ def _named_files() -> list[EntryPoint]:
 @lru_cache(maxsize=1)
 def installed() -> tuple[EntryPoint, ...]:
     """Every entry point in a group of ours; of a distribution found twice, the first on the path counts."""
-    found = _named_files()
+    points = _named_files()
     seen: set[str] = set()
     for folder in sys.path:
         for info in _info_folders(folder or os.curdir):
@@ -90,8 +90,8 @@ def installed() -> tuple[EntryPoint, ...]:
             normal = name.replace("_", "-").replace(".", "-").lower()
             if normal not in seen:
                 seen.add(normal)
-                found += _read(info, normal, version.partition("-")[0])
-    return tuple(found)
+                points += _read(info, normal, version.partition("-")[0])
+    return tuple(points)
 
 
 def _info_folders(folder: str) -> list[str]:
@@ -103,14 +103,14 @@ def _info_folders(folder: str) -> list[str]:
 
 
 def _read(info: str, distribution: str, version: str) -> list[EntryPoint]:
-    found, group = [], ""
+    points, group = [], ""
     for line in map(str.strip, _lines(info, "entry_points.txt")):
         if line.startswith("["):
             group = line.strip("[]").strip()
         elif group.startswith("mx.") and "=" in line and not line.startswith(("#", ";")):
             name, _, value = line.partition("=")
-            found.append(EntryPoint(group, name.strip(), value.strip(), distribution, version, info))
-    return found
+            points.append(EntryPoint(group, name.strip(), value.strip(), distribution, version, info))
+    return points
 
 
 def _lines(info: str, name: str) -> list[str]:

@@ -19,10 +19,10 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     """Installed versions of distributions, for the lineage; those absent are left out."""
     from importlib import metadata
 
-    found = {}
+    by_package = {}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            by_package[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package

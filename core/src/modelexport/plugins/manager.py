@@ -69,10 +69,10 @@ class Plugin(NamedTuple):
     def lacks(self) -> Mapping[str, str]:
         """What this machine lacks for verbs whose modules are all there; see the hook `mx_machine`."""
         try:
-            found = self.hook.mx_machine() or {}
+            reasons = self.hook.mx_machine() or {}
         except Exception as error:
             raise broken(self.entry, f"mx_machine raised {type(error).__name__}: {error}") from error
-        return {verb: reason for verb, reason in found.items() if verb in self.verbs and not self.missing(verb)}
+        return {verb: reason for verb, reason in reasons.items() if verb in self.verbs and not self.missing(verb)}
 
 
 def find(group: str) -> dict[str, Entry]:

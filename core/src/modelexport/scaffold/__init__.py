@@ -101,17 +101,17 @@ def _piece(part: str, piece: str, words: Mapping[str, str]) -> str:
 
 def _words(name: str, consumes: str, parts: Collection[str]) -> dict[str, str]:
     """What stands for the places in the templates."""
-    given = _CONSUMED.get(consumes, _ARTIFACT)
+    takes = _CONSUMED.get(consumes, _ARTIFACT)
     major, minor = __version__.split(".")[:2]
     adopts = "source" in parts
-    accepted = dict.fromkeys([given.type, *(["Source"] if adopts else [])])
-    is_file = f'source.format == "{name}"' if given.type == "Source" else "isinstance(source, Source)"
+    accepted = dict.fromkeys([takes.type, *(["Source"] if adopts else [])])
+    is_file = f'source.format == "{name}"' if takes.type == "Source" else "isinstance(source, Source)"
     words = {
         "name": name,
         "package": f"modelexport_{name.replace('-', '_')}",
         "title": "".join(word.title() for word in name.split("-")),
-        "given": given.type,
-        "contents": given.contents,
+        "given": takes.type,
+        "contents": takes.contents,
         "core": f">={major}.{minor},<{int(major) + 1}",
         "consumed": f'"{consumes}", "{name}"' if adopts else f'"{consumes}",',
         "accepted": " | ".join(accepted),

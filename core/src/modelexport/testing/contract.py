@@ -285,9 +285,9 @@ class TargetContract:
         left = inputs["left"]
         wrong = [{"left": left}, {**inputs, "left": left.astype("float64")}, {**inputs, "left": left[0]}]
         with self._session(artifact) as session:
-            for given in [*wrong, {**inputs, "left": left[:, :2]}, {**inputs, "other": left}]:
+            for refused in [*wrong, {**inputs, "left": left[:, :2]}, {**inputs, "other": left}]:
                 with pytest.raises(InputError):
-                    session(given)
+                    session(refused)
 
     def test_benchmark_is_sane(self, made: Callable[[str], Artifact]) -> None:
         artifact = made("dynamic_batch")

@@ -23,10 +23,10 @@ def matching(names: Iterable[str], patterns: Sequence[str], option: str = "exclu
     known = list(names)
     chosen: set[str] = set()
     for pattern in patterns:
-        found = set(filter(_compiled(pattern).fullmatch, known))
-        if not found:
+        named = set(filter(_compiled(pattern).fullmatch, known))
+        if not named:
             raise OptionError(f"{option}={pattern} matches no layer", _hint(pattern, known))
-        chosen |= found
+        chosen |= named
     return frozenset(chosen)
 
 

@@ -48,8 +48,8 @@ class LeaveOut:
         """
         if self._drop(frozenset(), what) <= limit:
             return frozenset()
-        found = self.find(limit)
-        return frozenset(self.best().left) if found is None else found
+        left = self.find(limit)
+        return frozenset(self.best().left) if left is None else left
 
     @cached_property
     def _layers(self) -> Sequence[str]:

@@ -114,15 +114,15 @@ def make(
     `values` are the target's options by key.
     """
     steps = plan.route(target, None, job.source.format, lambda name: manager.target(name).target).steps
-    given: Artifact | None = None
+    before: Artifact | None = None
     folder = staging.workshop(final)
     try:
         for step in steps:
             last = step == steps[-1]
             options = calls.options_for(step.target, "export", (values or {}) if last else {})
-            conversion = Conversion(job, manager.require(step.target, "export"), options, given)
-            given = conversion.make(final if last else folder / f"{final.stem}.{step.target}", verification)
+            conversion = Conversion(job, manager.require(step.target, "export"), options, before)
+            before = conversion.make(final if last else folder / f"{final.stem}.{step.target}", verification)
     finally:
         staging.discard(folder)
-    assert given is not None
-    return given
+    assert before is not None
+    return before

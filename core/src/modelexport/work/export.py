@@ -57,14 +57,13 @@ class _Step:
 
     @property
     def key(self) -> str:
-        """What tells it from other steps on what is made before it."""
+        """What tells it from other steps that start from the same artifact."""
         return f"{self.planned.target} {self.planned.verb} {calls.in_force(self.options)}"
 
 
 @dataclass(frozen=True)
 class _Way:
-    """The steps to one target, and where the artifact of each goes. Those `on_the_way` to another target's do not
-    stay."""
+    """The steps to one target, and where the artifact of each goes; artifacts of other targets do not stay."""
 
     target: str
     steps: tuple[_Step, ...]
@@ -229,22 +228,22 @@ class _Workshop:
         wanted = reuse.Wanted(
             self.jobs[way.target], steps, self.request.judgement, verification.tolerance, self.request.languages
         )
-        found = wanted.find(way.places[index])
-        if found is not None:
-            progress.reused(found.path)
-        return found
+        finished = wanted.find(way.places[index])
+        if finished is not None:
+            progress.reused(finished.path)
+        return finished
 
     def _new(self, way: _Way, index: int) -> Artifact:
         step, place, job = way.steps[index], way.places[index], self.jobs[way.target]
-        given = self._step(way, index - 1) if index else None
+        before = self._step(way, index - 1) if index else None
         draft, verification = self._folder(way) / place.name, self._verification(way, index)
         failed = staging.failed_place(place)
         if way.on_the_way(index):
             failed = staging.failed_place(way.places[-1].with_name(f"{way.places[-1].name}.{step.planned.target}"))
         if step.planned.verb == "export":
             languages = () if way.on_the_way(index) else self.request.languages
-            return Conversion(job, step.plugin, step.options, given, languages, failed).make(draft, verification)
-        source = given if given is not None else self._adopted(job)
+            return Conversion(job, step.plugin, step.options, before, languages, failed).make(draft, verification)
+        source = before if before is not None else self._adopted(job)
         data = self._opened(source) if step.planned.verb == "quantize" else None
         judgement = self.request.judgement if step.planned.verb == "quantize" else None
         origin = reuse.origin(source, judgement, data, place=self._place_of(way, index - 1, source))
@@ -269,10 +268,7 @@ class _Workshop:
         return self.data[artifact.path]
 
     def _verification(self, way: _Way, index: int) -> Verification:
-        """The user's tolerance is for the result, and what it is compiled from.
-
-        steps before keep their budgets.
-        """
+        """The user's tolerance is for the result and what it is compiled from; steps before have their budgets."""
         changing = [i for i, step in enumerate(way.steps) if step.planned.verb != "export"]
         if index >= max(changing, default=0):
             return self.request.verification
@@ -297,20 +293,20 @@ class _Workshop:
 
     def _finished_steps(self, way: _Way) -> list[tuple[Path, Artifact]]:
         """The place and the artifact of each step that stays, as far as they were made."""
-        found = []
+        steps = []
         for index, place in enumerate(way.places):
-            made = self._before(way, index + 1)
-            if made is not None and not way.on_the_way(index):
-                found.append((place, made))
-        return found
+            artifact = self._before(way, index + 1)
+            if artifact is not None and not way.on_the_way(index):
+                steps.append((place, artifact))
+        return steps
 
     def _replaces_nothing(self, way: _Way) -> bool:
-        return all(place == made.path or not place.exists() for place, made in self._finished_steps(way))
+        return all(place == artifact.path or not place.exists() for place, artifact in self._finished_steps(way))
 
     def _put(self, way: _Way) -> Artifact | None:
         last = None
-        for place, made in self._finished_steps(way):
-            if made.path != place:
-                staging.publish(made.path, place)
-            last = replace(made, path=place)
+        for place, artifact in self._finished_steps(way):
+            if artifact.path != place:
+                staging.publish(artifact.path, place)
+            last = replace(artifact, path=place)
         return last

@@ -102,10 +102,7 @@ def prepare_each(
 
 
 def _narrowed(described: DescribedSource, dims: narrow.Dims) -> DescribedSource:
-    """The same source with some dims fixed, or within narrower bounds.
-
-    golden data of other sizes does not hold.
-    """
+    """The same source with some dims fixed, or within narrower bounds, and without golden data of other sizes."""
     if not dims:
         return described
     specs = narrow.specs(described.specs, dims)

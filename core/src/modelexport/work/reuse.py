@@ -42,10 +42,10 @@ def origin(
     For quantization, with the calibration data and the goal, which shape a copy as much. `place` is where the
     artifact will be, if it is still elsewhere.
     """
-    found = digests.origin(artifact)
+    record = digests.origin(artifact)
     if place is not None:
-        found["ref"] = str(place)
-    return found if judgement is None else found | _judged_by(judgement, data)
+        record["ref"] = str(place)
+    return record if judgement is None else record | _judged_by(judgement, data)
 
 
 def _judged_by(judgement: Judgement, data: Calibration | None) -> dict[str, Any]:
@@ -95,28 +95,28 @@ class Wanted:
 
     def find(self, place: Path) -> Artifact | None:
         """The artifact at `place`, if making the wanted one now would make the same; else None."""
-        found = _artifact(place)
+        artifact = _artifact(place)
         own = self.job.source.lineage
-        if found is None or _plain(found.lineage[: len(own)]) != _plain(own):
+        if artifact is None or _plain(artifact.lineage[: len(own)]) != _plain(own):
             return None
-        done = found.lineage[len(own) :]
-        if len(done) != len(self.steps) or not budgets.gated_alike(found, self.tolerance):
+        done = artifact.lineage[len(own) :]
+        if len(done) != len(self.steps) or not budgets.gated_alike(artifact, self.tolerance):
             return None
-        alike = all(self._alike(step, wanted, found) for step, wanted in zip(done, self.steps, strict=True))
-        return found if alike and self._from_this_model(found) else None
+        alike = all(self._alike(step, wanted, artifact) for step, wanted in zip(done, self.steps, strict=True))
+        return artifact if alike and self._from_this_model(artifact) else None
 
-    def _alike(self, done: Step, wanted: WantedStep, found: Artifact) -> bool:
+    def _alike(self, done: Step, wanted: WantedStep, artifact: Artifact) -> bool:
         """Whether calling the plugin now would be the same step."""
         if isinstance(wanted.plugin.entry.point, FilePoint):
             return False  # a plugin in a file has no version to go by
         now = {**installed.versions(list(done.tools)), **calls.own_tools(wanted.plugin)}
         target, options = wanted.plugin.target.name, calls.in_force(wanted.options)
-        asked = Step(wanted.verb, target, options, now, _contents(self._origin(done, wanted, found)))
+        asked = Step(wanted.verb, target, options, now, _contents(self._origin(done, wanted, artifact)))
         if not _known(asked.source):
             return False
         return bool(_plain(replace(done, source=_contents(done.source))) == _plain(asked))
 
-    def _origin(self, done: Step, wanted: WantedStep, found: Artifact) -> dict[str, Any]:
+    def _origin(self, done: Step, wanted: WantedStep, artifact: Artifact) -> dict[str, Any]:
         """What the step would be recorded to be made from."""
         if wanted.verb == "export":
             return dict(self.job.origin)
@@ -126,24 +126,24 @@ class Wanted:
         if wanted.verb != "quantize":
             return base
         # The artifact itself has the inputs and the tokenizer that the data is made for.
-        return base | _judged_by(self.judgement, self.judgement.open(found))
+        return base | _judged_by(self.judgement, self.judgement.open(artifact))
 
-    def _from_this_model(self, found: Artifact) -> bool:
+    def _from_this_model(self, artifact: Artifact) -> bool:
         """Whether inputs, outputs, processing and answers are those of the model as it is now."""
         job = self.job
-        if (found.inputs, found.outputs) != (job.described.specs, job.outputs):
+        if (artifact.inputs, artifact.outputs) != (job.described.specs, job.outputs):
             return False
-        carried = {entry.path: entry.sha256 for entry in found.files if entry.path.startswith("processing/")}
+        carried = {entry.path: entry.sha256 for entry in artifact.files if entry.path.startswith("processing/")}
         return (
-            _plain(found.processing) == _plain(job.source.processing)
+            _plain(artifact.processing) == _plain(job.source.processing)
             and carried == {name: digests.sha256(path) for name, path in job.source.files.items()}
-            and self._same_answers(found)
-            and snippets.complete(found, self.languages)
+            and self._same_answers(artifact)
+            and snippets.complete(artifact, self.languages)
         )
 
-    def _same_answers(self, found: Artifact) -> bool:
+    def _same_answers(self, artifact: Artifact) -> bool:
         """Its golden data is the model's; a quantized copy has real samples in it, and may lack random ones."""
-        kept, now = golden.load(found.golden), golden.trim(self.job.golden, GOLDEN_BYTES)
+        kept, now = golden.load(artifact.golden), golden.trim(self.job.golden, GOLDEN_BYTES)
         if not any(step.verb == "quantize" for step in self.steps):
             return golden.same(kept, now)
         shared = {case.name for case in now.cases} & {

@@ -1,7 +1,4 @@
-"""An artifact made from another of its target.
-
-a call of `mx_optimize` or `mx_quantize`, finished with the gate.
-"""
+"""One artifact made from another of the same target: a call of `mx_optimize` or `mx_quantize`, and the gate."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ def verdict(artifact: Artifact) -> str:
 
 def parity(artifact: Artifact) -> None:
     """The parity table of one artifact, and what there is to say about it."""
-    found = artifact.parity
-    if found.outputs:
+    verdict = artifact.parity
+    if verdict.outputs:
         rows = [
             [
                 compared.name,
@@ -32,22 +32,22 @@ def parity(artifact: Artifact) -> None:
                 f"{compared.used * 100:.2g} %",
                 compared.case,
             ]
-            for compared in found.outputs
+            for compared in verdict.outputs
         ]
         table(["output", "", "max abs", "max rel", "cosine", "top-1", "of budget", "worst case"], rows)
-        for budget in sorted({compared.budget for compared in found.outputs}, key=astuple):
+        for budget in sorted({compared.budget for compared in verdict.outputs}, key=astuple):
             exact = f", {budget.equal:.0%} of integers equal" if budget.equal < 1 else ""
             click.echo(
                 f"  budget: {budget.atol:g} + {budget.rtol:g}·|r| + {budget.noise:g}·max|r|, "
                 f"cosine ≥ {budget.cosine:g}{exact}"
             )
-    if found.cases:
-        click.echo(f"  {len(found.cases)} cases, each called twice: {', '.join(found.cases)}")
-    for reason in dict.fromkeys(found.skipped.values()):
-        left = ", ".join(repr(case) for case, why in found.skipped.items() if why == reason)
+    if verdict.cases:
+        click.echo(f"  {len(verdict.cases)} cases, each called twice: {', '.join(verdict.cases)}")
+    for reason in dict.fromkeys(verdict.skipped.values()):
+        left = ", ".join(repr(case) for case, why in verdict.skipped.items() if why == reason)
         click.echo(f"  left out {left}: {reason}")
-    if found.reason:
-        click.echo(f"  {found.reason}")
+    if verdict.reason:
+        click.echo(f"  {verdict.reason}")
 
 
 def notes(artifact: Artifact) -> None:

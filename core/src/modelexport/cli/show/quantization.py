@@ -50,12 +50,12 @@ def figures(report: QuantizationReport) -> None:
     rows = [
         [
             output,
-            number(found["cosine"], 5),
-            number(found["mean cosine"], 5),
-            number(found["sqnr"], 1),
-            number(found.get("top1"), 3),
+            number(figures_of["cosine"], 5),
+            number(figures_of["mean cosine"], 5),
+            number(figures_of["sqnr"], 1),
+            number(figures_of.get("top1"), 3),
         ]
-        for output, found in (report.score.figures if report.score else {}).items()
+        for output, figures_of in (report.score.figures if report.score else {}).items()
     ]
     if rows:
         table(["output", "lowest cosine", "mean cosine", "SQNR, dB", "top-1"], rows)
