@@ -44,7 +44,8 @@ def mx_export(source, out, options):
         raise MxError("the layer is too wide", "make it narrower")
     weight, bias = (tensor.detach().numpy() for tensor in (linear.weight, linear.bias))
     np.savez(out / "model.npz", weight=weight, bias=bias)
-    return Build("model.npz", tools=("numpy",), details={"defect": options.defect})
+    precision = "fp7" if options.defect == "unknown precision" else None
+    return Build("model.npz", ("numpy",), precision, details={"defect": options.defect})
 
 
 @hookimpl

@@ -10,6 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+#: variables that make no difference to a verification
+IDLE = {"PYTEST_CURRENT_TEST", "TOY_LOG", "MARK"}
+
 
 @pytest.fixture(scope="session")
 def kept_child():
@@ -20,7 +23,7 @@ def kept_child():
 
     @contextmanager
     def start(doing, environment=None):
-        now = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        now = {name: value for name, value in os.environ.items() if name not in IDLE}
         if not kept or not kept["child"].alive or kept["environment"] != now:
             stack.close()
             kept.update(child=stack.enter_context(worker.start(doing, environment)), environment=now)

@@ -11,7 +11,7 @@ from modelexport.errors import ParityError
 
 pytestmark = pytest.mark.usefixtures("toys")
 
-PARITY, REFERENCE, RUNTIME = 3, 12, 13
+PARITY, TARGET, REFERENCE, RUNTIME = 3, 5, 12, 13
 
 
 @pytest.fixture
@@ -240,3 +240,10 @@ def test_converter_that_raises_is_one_line_with_its_distribution(export, nothing
     result, place = export(source, "rogue", "-k", "defect=refuses")
     assert nothing_left(result, place, 1) == "the layer is too wide"
     assert result.hint == "make it narrower"
+
+
+def test_a_precision_without_a_budget_is_the_targets_error(export, nothing_left, nets):
+    """The gate would judge it by a budget that is not its own."""
+    result, place = export(nets("traps", "affine"), "rogue", "-k", "defect=unknown precision")
+    assert "target 'rogue' wrote 'fp7'" in nothing_left(result, place, TARGET)
+    assert "float32" in result.hint
