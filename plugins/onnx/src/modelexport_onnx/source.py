@@ -14,7 +14,7 @@ from modelexport.contract import Dim, LoadOptions, Source, TensorSpec
 from modelexport.errors import SourceError
 from modelexport.toolkit import check_readable, declared, reading, size_in_file
 
-from . import RunOptions, session
+from . import RunOptions, files, session
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -33,6 +33,7 @@ def load(path: Path, options: LoadOptions) -> Source:
     """
     check_readable(path, "a .onnx file", ("onnxruntime", "onnx"), "pip install onnx onnxruntime")
     with reading(path, "ONNX model"):
+        files.load_graph(path)  # which tells a damaged file from an operator that ONNX Runtime lacks
         runtime = session.open_file(path, RunOptions(providers=("cpu",), optimization="none"))
         own = [_spec(value) for value in runtime.get_inputs()]
     outputs = [value.name for value in runtime.get_outputs()]

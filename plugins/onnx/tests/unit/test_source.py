@@ -59,5 +59,5 @@ def test_no_file_and_no_model(tmp_path):
     with pytest.raises(SourceError, match="no file"):
         load(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("text")
-    with pytest.raises(SourceError, match=r"text\.onnx"):
+    with pytest.raises(SourceError, match=r"text\.onnx is no ONNX model, or a damaged one"):
         load(tmp_path / "text.onnx")
