@@ -99,8 +99,8 @@ class QuantizeOptions:
     mode: Literal["auto", "dynamic", "static", "weight-only", "float16", "bfloat16", "fp8"] = option(
         "auto",
         "auto: what this graph runs fast on this hardware; dynamic: activations as it runs; static: with "
-        "calibrated ranges; weight-only: weights in blocks; float16: half precision; bfloat16 and fp8, which has "
-        "calibrated ranges too: for TensorRT",
+        "calibrated ranges; weight-only: weights in blocks; float16: half precision; for TensorRT also bfloat16, and "
+        "fp8 with calibrated ranges",
     )
     preset: Literal["auto", "x86-vnni", "x86", "arm64", "tensorrt"] = option(
         "auto", "the hardware to quantize for; auto is this machine"
@@ -119,8 +119,8 @@ class QuantizeOptions:
     bits: Literal[8, 4] = option(8, "bits of a weight, for weight-only; 4 for TensorRT")
     block_size: int | None = option(
         None,
-        "weights that share a scale, for weight-only: 16, 32, 64, 128 or 256, and 32 where it is left out; for "
-        "TensorRT 64 or 128, and 128",
+        "weights that share a scale, for weight-only: 16, 32, 64, 128 or 256, 32 where it is left out; for "
+        "TensorRT 64 or 128, 128 where it is left out",
     )
     op_types: tuple[str, ...] = option((), "operators to quantize; none: all that the mode can")
     exclude: tuple[str, ...] = option((), "nodes to leave in float32, by name; * and ? match")

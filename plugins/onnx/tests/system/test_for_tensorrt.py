@@ -295,3 +295,10 @@ def test_a_model_in_half_precision_is_no_source_of_a_quantized_one(made, tmp_pat
         wanted = {"static": "int8"}.get(mode, mode)
         with pytest.raises(OptionError, match=f"is float16: {wanted} is made from float32"):
             mx.quantize(copy.path, options={"preset": "tensorrt", "mode": mode})
+
+
+def test_what_a_compiler_is_to_optimize_is_left_to_it(made, tmp_path):
+    copy = made("cnn", "float16")
+    with pytest.raises(OptionError, match="is for a compiler, which optimizes what it is given"):
+        mx.optimize(copy.path, tmp_path / "o.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from modelexport.contract import Artifact, Build
 from modelexport.errors import OptionError
 from modelexport.toolkit import load_golden
 
-from .. import contents, files
+from .. import contents, files, session
 from . import fusions
 from .candidates import NOISE, Candidate, Trials
 
@@ -34,8 +34,14 @@ def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
 
     The details tell each candidate's latency relative to the model as it was, at each size measured, what was
     fused, and which nodes stayed in float32. Raises OptionError for a precision that can't be had from this model
-    or on this device, ConversionError when a conversion that was asked for fails.
+    or on this device, and for a model that another runtime is to compute; ConversionError when a conversion fails
+    that was asked for.
     """
+    if session.ROUNDED in artifact.details:
+        raise OptionError(
+            f"{artifact.path} is for a compiler, which optimizes what it is given",
+            "compile it as it is; what ONNX Runtime is to run is optimized before it is quantized",
+        )
     if options.precision != "float32" and artifact.precision != "float32":
         raise OptionError(
             f"precision={options.precision} needs a float32 model, this one is {artifact.precision}",
