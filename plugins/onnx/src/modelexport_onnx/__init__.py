@@ -99,8 +99,8 @@ class QuantizeOptions:
     mode: Literal["auto", "dynamic", "static", "weight-only", "float16", "bfloat16", "fp8"] = option(
         "auto",
         "auto: what this graph runs fast on this hardware; dynamic: activations as it runs; static: with "
-        "calibrated ranges; weight-only: weights in blocks; float16: half precision; for TensorRT also bfloat16, and "
-        "fp8 with calibrated ranges",
+        "calibrated ranges; weight-only: weights in blocks; float16: half precision; bfloat16, and "
+        "fp8 with calibrated ranges: for TensorRT",
     )
     preset: Literal["auto", "x86-vnni", "x86", "arm64", "tensorrt"] = option(
         "auto", "the hardware to quantize for; auto is this machine"
