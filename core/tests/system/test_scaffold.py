@@ -38,16 +38,3 @@ def test_a_new_plugin_is_clean_code(consumes, parts, tmp_path, cache):
             [sys.executable, "-m", tool, *arguments], capture_output=True, text=True, cwd=folder, env=environment
         )
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_what_can_not_be_written_is_said(tmp_path):
-    from modelexport import scaffold
-    from modelexport.errors import OptionError, OutputError
-
-    with pytest.raises(OptionError, match=r"no part 'quantise'.*did you mean 'quantize'"):
-        scaffold.write("a", "captured", tmp_path, ("quantise",))
-    with pytest.raises(OptionError, match="can't be a target's name"):
-        scaffold.write("A target", "captured", tmp_path)
-    scaffold.write("a", "captured", tmp_path)
-    with pytest.raises(OutputError, match="is there already"):
-        scaffold.write("a", "captured", tmp_path)

@@ -59,7 +59,7 @@ def test_split_leaves_no_part_empty_where_it_can(tmp_path, count, share, lengths
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, 2])
 def test_split_by_no_share_is_an_option_error(tmp_path, share):
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match=f"a share of {share} splits nothing"):
         open_samples(ONE, save_rows(tmp_path / "a.npz", 4)).split(share)
 
 
@@ -267,7 +267,7 @@ def test_batches_are_as_large_as_asked_and_allowed(tmp_path, declaration, rows, 
 
 
 def test_a_batch_of_no_rows_is_an_option_error(tmp_path):
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match="a batch of 0 rows is none"):
         open_samples(ONE, save_rows(tmp_path / "a.npz", 10)).batches(0)
 
 

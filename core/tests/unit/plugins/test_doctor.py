@@ -85,8 +85,8 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def broken(toys, tmp_path_factory):
-    """A plugin of every broken kind is installed, beside good ones, while the tests of this module run."""
+def junk(tmp_path_factory):
+    """A folder with a plugin of every broken kind, beside good ones."""
     site = tmp_path_factory.mktemp("broken")
     for name, (code, _) in BROKEN.items():
         (site / f"broken_{name}.py").write_text(code)
@@ -99,61 +99,76 @@ def broken(toys, tmp_path_factory):
     distribution(site, "twin-two", "[mx.targets]\ntwin = twin\n")
     distribution(site, "broken-source", "[mx.sources]\nbadsource = broken_raises\n")
     distribution(site, "broken-extension", "[mx.extensions]\nbadextension = broken_raises\n")
-    with installed(site):
-        yield site
+    return site
+
+
+@pytest.fixture
+def broken(toys, junk):
+    """They are installed, and the toys beside them, while a test runs."""
+    with installed(junk):
+        yield
 
 
 @pytest.mark.usefixtures("broken")
-class TestBroken:
-    def test_targets_lists_each_with_its_owner_and_error(self, mx):
-        listed = mx("targets", "--json")
-        assert listed.code == 0, listed.err
-        rows = {row["name"]: row for row in listed.json["targets"]}
-        for name, (_, fact) in BROKEN.items():
-            assert rows[name]["status"] == "broken", rows[name]
-            assert fact in rows[name]["note"], rows[name]
-            assert f"broken-{name}" in rows[name]["note"]
-            assert (rows[name]["distribution"], rows[name]["version"]) == (f"broken-{name}", "1.0")
-        assert rows["twin"]["status"] == "broken"
-        assert "twin-one and twin-two" in rows["twin"]["note"]
-        assert (rows["fine"]["status"], rows["captured"]["status"]) == ("ready", "ready")
+def test_targets_lists_each_broken_plugin_with_its_owner_and_error(mx):
+    listed = mx("targets", "--json")
+    assert listed.code == 0, listed.err
+    rows = {row["name"]: row for row in listed.json["targets"]}
+    for name, (_, fact) in BROKEN.items():
+        assert rows[name]["status"] == "broken", rows[name]
+        assert fact in rows[name]["note"], rows[name]
+        assert f"broken-{name}" in rows[name]["note"]
+        assert (rows[name]["distribution"], rows[name]["version"]) == (f"broken-{name}", "1.0")
+    assert rows["twin"]["status"] == "broken"
+    assert "twin-one and twin-two" in rows["twin"]["note"]
+    assert (rows["fine"]["status"], rows["captured"]["status"]) == ("ready", "ready")
 
-    def test_targets_as_a_table_shows_them_in_one_line_each(self, mx):
-        done = mx("targets")
-        assert done.code == 0
-        for name, (_, fact) in BROKEN.items():
-            (line,) = (line for line in done.out.splitlines() if line.split()[:1] == [name])
-            assert fact in line
-        assert "Traceback" not in done.out + done.err
 
-    def test_doctor_ends_with_1_and_names_every_fault(self, mx):
-        done = mx("doctor", "--json")
-        assert done.code == 1
-        faulty = {row["name"] for group in ("targets", "sources", "extensions") for row in done.json[group]
-                  if row["status"] == "broken"}  # fmt: skip
-        assert faulty == {*BROKEN, "twin", "badsource", "badextension"}
+@pytest.mark.usefixtures("broken")
+def test_targets_as_a_table_shows_them_in_one_line_each(mx):
+    done = mx("targets")
+    assert done.code == 0
+    for name, (_, fact) in BROKEN.items():
+        (line,) = (line for line in done.out.splitlines() if line.split()[:1] == [name])
+        assert fact in line
+    assert "Traceback" not in done.out + done.err
 
-    def test_everything_else_works_beside_them(self, mx, nets, tmp_path):
-        exported = mx("export", nets("two", "two"), "-t", "tape", "-o", tmp_path)
-        assert exported.code == 0, exported.err
-        assert mx("verify", tmp_path / "two.tape").code == 0
-        done = mx("run", tmp_path / "two.tape", "--input", "x=1", "--input", "ids=1", "--json")
-        assert done.code == 0, done.err
-        assert len(done.json["output"][0]) == 4
 
-    @pytest.mark.parametrize("name", [*BROKEN, "twin"])
-    def test_asking_for_one_is_one_line(self, mx, nets, tmp_path, name):
-        done = mx("export", nets("two", "two"), "-t", name, "-o", tmp_path / "out")
-        assert done.code == 5, done.err
-        lines = [line for line in done.err.splitlines() if not line.startswith("warning: extension skipped")]
-        assert [line.partition(":")[0] for line in lines] == ["error", "hint"]
-        assert "uninstall" in lines[1]
-        assert not (tmp_path / "out").exists()
+@pytest.mark.usefixtures("broken")
+def test_doctor_ends_with_1_and_names_every_fault(mx):
+    done = mx("doctor", "--json")
+    assert done.code == 1
+    faulty = {row["name"] for group in ("targets", "sources", "extensions") for row in done.json[group]
+              if row["status"] == "broken"}  # fmt: skip
+    assert faulty == {*BROKEN, "twin", "badsource", "badextension"}
 
-    def test_a_target_that_can_not_export_says_what_it_can(self, mx, nets):
-        done = mx("export", nets("two", "two"), "-t", "fine")
-        assert done.code == 5
-        assert "target 'fine' can't export" in done.err
+
+@pytest.mark.usefixtures("broken")
+def test_everything_else_works_beside_broken_plugins(mx, nets, tmp_path):
+    exported = mx("export", nets("two", "two"), "-t", "tape", "-o", tmp_path)
+    assert exported.code == 0, exported.err
+    assert mx("verify", tmp_path / "two.tape").code == 0
+    done = mx("run", tmp_path / "two.tape", "--input", "x=1", "--input", "ids=1", "--json")
+    assert done.code == 0, done.err
+    assert len(done.json["output"][0]) == 4
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize("name", [*BROKEN, "twin"])
+def test_asking_for_a_broken_target_is_one_line(mx, nets, tmp_path, name):
+    done = mx("export", nets("two", "two"), "-t", name, "-o", tmp_path / "out")
+    assert done.code == 5, done.err
+    lines = [line for line in done.err.splitlines() if not line.startswith("warning: extension skipped")]
+    assert [line.partition(":")[0] for line in lines] == ["error", "hint"]
+    assert "uninstall" in lines[1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_target_that_can_not_export_says_what_it_can(mx, nets):
+    done = mx("export", nets("two", "two"), "-t", "fine")
+    assert done.code == 5
+    assert "target 'fine' can't export" in done.err
 
 
 def test_entry_points_that_are_no_text_break_nothing(mx, tmp_path):
