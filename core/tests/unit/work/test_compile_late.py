@@ -68,6 +68,13 @@ def test_targets_that_share_the_quantized_step_quantize_once(export, steps, tmp_
     assert packed.lineage[:-1] == rounded.lineage
 
 
+def test_targets_that_consume_the_same_step_share_it(export, steps, tmp_path):
+    packed, pressed = export(["packer", "presser"], precision="fp16")
+    assert steps() == ["export rounder", "optimize rounder", "export packer", "export presser"]
+    assert names(tmp_path) == ["net.fp16.packer", "net.fp16.presser"]
+    assert packed.lineage[:-1] == pressed.lineage[:-1]
+
+
 def test_targets_that_want_it_otherwise_share_what_they_can(export, steps, tmp_path):
     packed, pressed = export(["packer", "presser"])
     made = steps()
