@@ -56,6 +56,14 @@ def test_other_weights_are_reason_to_make_everything_anew(export, code):
     assert export() == []
 
 
+def test_weights_that_show_in_no_answer_count_as_well(export, code):
+    """The reference tells of changed code, the fingerprint of every weight."""
+    export()
+    line = "self.linear = torch.nn.Linear(6, 4)\n"
+    edit(code, (line, line + "        self.spare = torch.nn.Parameter(torch.ones(1))\n"))
+    assert export() == STEPS
+
+
 def test_another_target_starts_from_what_stands(export):
     assert export(["rounder"]) == STEPS[:3]
     assert export(["rounder", "packer"]) == STEPS[3:]
