@@ -284,13 +284,7 @@ def test_an_import_that_is_turned_round_is_found(tmp_path):
     ]
 
 
-#: plugins that are still to be put in order
-NOT_YET = {"onnx", "tensorrt"}
-
-
-@pytest.mark.parametrize(
-    "folder", [each for each in DISTRIBUTIONS if each.name not in NOT_YET], ids=lambda folder: folder.name
-)
+@pytest.mark.parametrize("folder", DISTRIBUTIONS, ids=lambda folder: folder.name)
 def test_no_modules_import_each_other(folder):
     (package,) = (path for path in (folder / "src").iterdir() if (path / "__init__.py").is_file())
     # A package's own __init__ names its modules, which name what it declares: options, hooks.
@@ -300,7 +294,7 @@ def test_no_modules_import_each_other(folder):
 
 def test_plugins_import_what_is_public_of_core_and_the_toolkit_of_others():
     found = []
-    for path, tree in sources(*(each for each in PLUGINS if each.name not in NOT_YET)):
+    for path, tree in sources(*PLUGINS):
         own = path.parts[1]
         for node in ast.walk(tree):
             names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []

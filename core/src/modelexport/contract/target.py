@@ -36,8 +36,9 @@ class Target:
     `mutates`    the export hook changes the live module or program it is given (core then hands it a copy)
     `snippets`   languages that `mx_snippet` writes code in, such as "cpp" or "swift"
     `compiles`   the precisions that the target takes from the format it consumes, where that format's own way to
-                 them would not do: precision → verb of that format → its options. A precision that neither is here
-                 nor in `verbs` is made in the consumed format's own way
+                 them would not do: precision → verb of that format → its options. What the compiling export itself
+                 gets for the precision stands in `verbs`. A precision that is in neither is made in the consumed
+                 format's own way
     """
 
     name: str

@@ -62,6 +62,7 @@ def route(
     if precision is None:
         return Route(name, exports, captures)
     own = describe(name)
+    exports = (*exports[:-1], PlannedStep(name, "export", own.verbs_of(precision).get("export", {})))
     if precision in own.precisions and precision not in own.compiles:
         before = exports[:-1]
         return Route(name, (*before, *_verbs(own, precision, own.verbs_of(precision))), captures)

@@ -57,6 +57,9 @@ class ExportOptions:
     bound: int | None = option(
         None, "largest size of dims declared without one; 32 for a batch, 256 for others where it is left out"
     )
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8", "int4"] = option(
+        "auto", "what the ONNX model must compute in; `--precision` makes it so, and sets this"
+    )
     optimization_level: int | None = option(None, "how long the builder looks for faster kernels, 0 to 5")
     weight_streaming: bool = option(
         False, "weights may stay in the host's memory, for models larger than the GPU's"
@@ -114,6 +117,16 @@ class QuantizeOptions:
         quantize.for_onnx(self)  # which finds what is wrong with them
 
 
+#: precision → how `mx quantize` makes it of an ONNX model for TensorRT
+_COMPILED: Mapping[str, Mapping[str, str]] = {
+    "fp16": {"mode": "float16"},
+    "bf16": {"mode": "bfloat16"},
+    "int8": {"mode": "static", "activations": "fp16"},
+    "fp8": {"mode": "fp8", "activations": "fp16"},
+    "int4": {"mode": "weight-only", "bits": "4", "activations": "fp16"},
+}
+
+
 @hookimpl
 def mx_target() -> Target:
     library = flavours.installed()[0].module
@@ -126,6 +139,7 @@ def mx_target() -> Target:
                 ExportOptions,
                 needs=(library, "onnx"),
                 install="pip install 'modelexport-tensorrt[export]'",
+                precisions={name: {"precision": name} for name in _COMPILED},
             ),
             "quantize": Verb(
                 QuantizeOptions,
@@ -134,19 +148,8 @@ def mx_target() -> Target:
             ),
             "run": Verb(RunOptions, needs=(library,), install="pip install 'modelexport-tensorrt[run]'"),
         },
-        compiles={
-            "fp16": _quantized(mode="float16"),
-            "bf16": _quantized(mode="bfloat16"),
-            "int8": _quantized(mode="static", activations="fp16"),
-            "fp8": _quantized(mode="fp8", activations="fp16"),
-            "int4": _quantized(mode="weight-only", bits="4", activations="fp16"),
-        },
+        compiles={name: {"quantize": {"preset": "tensorrt", **options}} for name, options in _COMPILED.items()},
     )
-
-
-def _quantized(**options: str) -> Mapping[str, Mapping[str, str]]:
-    """The way to a precision in ONNX: `mx quantize` for TensorRT."""
-    return {"quantize": {"preset": "tensorrt", **options}}
 
 
 @hookimpl

@@ -25,6 +25,7 @@ def check(options: ExportOptions) -> None:
     for path in options.plugins:
         check_file("plugins", path)
     flavours.check_names(options.sm)
+    flavours.check_types(options.sm, {flavours.PRECISIONS.get(options.precision, "float32")})
     if options.flavour != flavours.AUTO:
         check_flavour(options, flavours.BY_NAME[options.flavour])
 

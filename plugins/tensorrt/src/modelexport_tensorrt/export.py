@@ -13,7 +13,7 @@ from typing import Any
 
 import modelexport_onnx.toolkit as onnx
 from modelexport.contract import Artifact, Build, CompiledLayer, Source, StandIn, TensorSpec, build_options
-from modelexport.errors import ArtifactError
+from modelexport.errors import ArtifactError, OptionError
 from modelexport.toolkit import bound_notes
 
 from . import ExportOptions, build, files, flavours
@@ -71,7 +71,16 @@ def _of_artifact(artifact: Artifact) -> Model:
 
 
 def compiled(model: Model, out: Path, options: ExportOptions) -> Build:
-    """Build the engine of `model` into `out`, and keep the model beside it. Raises what `build.engine` raises."""
+    """Build the engine of `model` into `out`, and keep the model beside it.
+
+    Raises OptionError for a model that does not compute in the precision that the options ask for, and what
+    `build.engine` raises.
+    """
+    if flavours.PRECISIONS.get(options.precision, model.precision) != model.precision:
+        raise OptionError(
+            f"precision={options.precision}: the ONNX model computes in {model.precision}",
+            f"mx export … -t tensorrt --precision {options.precision} makes it so, from the float32 model",
+        )
     details, layers = build.engine(model.path, out, options, model.inputs, model.outputs, model.precision)
     details["onnx"] = dict(model.facts)
     stand_in = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -54,6 +54,16 @@ BY_NAME = {flavour.name: flavour for flavour in (FULL, RTX)}
 #: https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html, and the builder
 OLDEST = {"bfloat16": 80, "int4": 80, "fp8": 89, "nvfp4": 100}
 
+#: what `--precision` calls the types that a model computes in
+PRECISIONS = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "int8": "int8",
+    "fp8": "fp8",
+    "int4": "int4",
+}
+
 #: the oldest that engines are for unless it is asked for: before, matrix products are in half precision only
 _DEFAULT = 80
 
@@ -92,12 +102,20 @@ def resolve(flavour: Flavour, asked: Sequence[str], types: set[str]) -> tuple[st
         check_ahead(flavour, names)
     for name in names:
         _check_here(flavour, name)
+    check_types(asked, types)
+    return tuple(sorted(names, key=_number))
+
+
+def check_types(asked: Sequence[str], types: Collection[str]) -> None:
+    """Raise OptionError for a GPU, named as such, that lacks one of `types`."""
+    for name in _named(asked):
+        if name in (AUTO, CURRENT):
+            continue
         if short := sorted(each for each in types if _number(name) < OLDEST.get(each, 0)):
             raise OptionError(
                 f"{name} has no {short[0]}, which the model computes in",
                 f"leave {name} out (sm{OLDEST[short[0]]} and later have it), or choose another --precision",
             )
-    return tuple(sorted(names, key=_number))
 
 
 def check_names(asked: Sequence[str]) -> None:

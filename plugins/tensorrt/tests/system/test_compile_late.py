@@ -156,9 +156,19 @@ def test_precisions_that_take_real_inputs(nets, builds, tmp_path, precision):
     assert (builds, list(tmp_path.iterdir())) == ([], [])
 
 
-def test_bfloat16_for_turing_is_refused_before_the_builder_is_asked(nets, builds, tmp_path):
+def test_bfloat16_for_turing_is_refused_before_the_model_is_loaded(builds, tmp_path):
+    (tmp_path / "net.py").write_text("raise AssertionError('it was loaded')\n")
     with pytest.raises(OptionError, match="sm75 has no bfloat16"):
-        mx.export(nets("cnn"), "tensorrt", tmp_path, precision="bf16", options={"sm": "sm75,sm86"})
+        mx.export(
+            f"{tmp_path / 'net.py'}:net", "tensorrt", tmp_path, precision="bf16", options={"sm": "sm75,sm86"}
+        )
+    assert builds == []
+
+
+def test_a_model_in_another_precision_is_refused_with_the_way_to_it(nets, builds, tmp_path):
+    with pytest.raises(OptionError, match="precision=fp16: the ONNX model computes in float32") as caught:
+        mx.export(nets("cnn"), "tensorrt", tmp_path, options={"precision": "fp16"})
+    assert "--precision fp16 makes it so" in caught.value.hint
     assert builds == []
 
 

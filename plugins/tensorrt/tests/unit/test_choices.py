@@ -56,6 +56,16 @@ def test_types_that_a_gpu_lacks(types, sm, oldest):
     assert f"sm{oldest} and later" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("precision", "sm", "oldest"), [("bf16", "sm75", 80), ("fp8", "sm86", 89), ("int4", "sm75", 80)]
+)
+def test_a_gpu_that_lacks_the_precision_asked_for_is_refused_without_the_model(precision, sm, oldest):
+    with pytest.raises(OptionError, match=f"{sm} has no .*, which the model computes in") as caught:
+        ExportOptions(precision=precision, sm=("sm120", sm))
+    assert f"sm{oldest} and later" in caught.value.hint
+    assert ExportOptions(precision=precision, sm=("sm120",)).precision == precision
+
+
 def test_every_gpu_that_has_the_types_of_the_model_unless_some_are_named():
     assert flavours.resolve(flavours.RTX, ["auto"], {"float32"})[0] == "sm80"
     assert flavours.resolve(flavours.RTX, ["auto"], {"fp8"}) == ("sm89", "sm120", "sm121")
