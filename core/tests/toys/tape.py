@@ -35,7 +35,7 @@ from modelexport.errors import ConversionError, OptionError, SourceError
 
 FILE = "model.tape"
 
-#: keywords of a call that say where a tensor lies, which NumPy has no say in
+#: keywords of a call that NumPy does without: the dtype of its result is written beside it
 PLACES = {"dtype", "device", "layout", "pin_memory"}
 
 

@@ -1,5 +1,7 @@
 """A source is prepared once for every target, and left as it was."""
 
+import json
+
 import modelexport
 import numpy as np
 import pytest
@@ -114,3 +116,21 @@ def test_the_lineage_says_how_to_make_it_again(artifact):
     assert {"modelexport", "toy-tape", "torch", "numpy"} <= set(step.tools)
     assert len(step.source["fingerprint"]) == 64
     assert step.source["ref"] == str(artifact.parent / "two.py:two")
+
+
+def test_options_reach_the_target_and_all_of_its_files_are_the_artifacts(nets, tmp_path):
+    (tmp_path / "licence.txt").write_text("Free for all.")
+    options = {
+        "weights": "beside",
+        "words": "one,two",
+        "licence": str(tmp_path / "licence.txt"),
+        "tape.version": 3,
+    }
+    (made,) = modelexport.export(nets("two", "two"), "tape", tmp_path, options=options)
+    assert made.parity.verified is True
+    assert [entry.path for entry in made.files] == ["golden.npz", "model.tape", "model.tape.weights"]
+    assert made.size == sum((made.path / name).stat().st_size for name in ("model.tape", "model.tape.weights"))
+    with np.load(made.entry_path) as data:
+        tape = json.loads(data["tape"].item())
+    assert (tape["version"], tape["head"]) == (3, ["one", "two", "Free for all."])
+    assert made.lineage[0].options["words"] == ["one", "two"]
