@@ -318,7 +318,7 @@ def test_the_public_paths_are_these():
         "Artifact", "Build", "Dim", "MxError", "Session", "Source", "Target", "TensorSpec", "Verb", "__version__",
         "benchmark", "export", "hookimpl", "load", "optimize", "quantize", "run", "verify",
     }  # fmt: skip
-    assert set(testing.__all__) == {"SPECIMENS", "Quirks", "Specimen", "TargetContract"}
+    assert set(testing.__all__) == {"SPECIMENS", "Quirks", "Specimen", "TargetContract", "beside"}
     pages = {
         name: (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
         for name in ("hooks.md", "toolkit.md")

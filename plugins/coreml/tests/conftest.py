@@ -2,23 +2,11 @@
 
 import importlib.util
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-
-
-def loaded(name):
-    """A module of this folder, under a name that no other folder's has."""
-    full = f"modelexport_coreml_tests_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, HERE / f"{name}.py")
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
+from modelexport.testing import beside
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +31,7 @@ def ct(coremltools):
 
 @pytest.fixture(scope="session")
 def nets(torch):
-    return loaded("nets")
+    return beside(__file__, "nets")
 
 
 @pytest.fixture(scope="session")

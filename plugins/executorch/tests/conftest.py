@@ -1,10 +1,9 @@
 """What the tests of the ExecuTorch target share: the models of nets.py, and artifacts of them."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
+from modelexport.testing import beside
 
 NETS = Path(__file__).parent / "nets.py"
 
@@ -16,11 +15,7 @@ def torch():
 
 @pytest.fixture(scope="session")
 def nets(torch):
-    spec = importlib.util.spec_from_file_location("mx_executorch_nets", NETS)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # the source of its classes must be found
-    spec.loader.exec_module(module)
-    return module
+    return beside(__file__, "nets")
 
 
 @pytest.fixture(scope="session")

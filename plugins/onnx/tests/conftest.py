@@ -5,11 +5,11 @@ import hashlib
 import importlib.util
 import io
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from modelexport.testing import beside
 
 HERE = Path(__file__).parent
 
@@ -27,16 +27,6 @@ ZOO = {
 }
 
 
-def loaded(name):
-    """A module of this folder, under a name that no other folder's has."""
-    full = f"modelexport_onnx_tests_{name.replace('/', '_')}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, HERE / f"{name}.py")
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
-
-
 @pytest.fixture(scope="session")
 def torch():
     return pytest.importorskip("torch")
@@ -49,12 +39,12 @@ def onnx():
 
 @pytest.fixture(scope="session")
 def nets(torch):
-    return loaded("nets/zoo")
+    return beside(__file__, "nets/zoo")
 
 
 @pytest.fixture(scope="session")
 def graphs(onnx):
-    return loaded("graphs")
+    return beside(__file__, "graphs")
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@
 
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from modelexport.testing import beside
 
 HERE = Path(__file__).parent
 NETS = HERE / "nets.py"
@@ -33,12 +33,7 @@ def onnx():
 @pytest.fixture(scope="session")
 def players(cuda):
     """players.py, which imports what it plays."""
-    name = "modelexport_tensorrt_tests_players"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HERE / "players.py")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+    return beside(__file__, "players")
 
 
 @pytest.fixture(scope="session")

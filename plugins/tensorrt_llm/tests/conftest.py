@@ -4,12 +4,10 @@ The compliance kit has no part here: its specimens are modules in memory, and th
 folders. What it asks of every target is asked of such a folder, in system/.
 """
 
-import importlib.util
 import random
-import sys
-from pathlib import Path
 
 import pytest
+from modelexport.testing import beside
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +23,7 @@ def transformers(torch):
 @pytest.fixture(scope="session")
 def tiny(transformers):
     """The module tiny.py, which imports torch and transformers."""
-    spec = importlib.util.spec_from_file_location("mx_tensorrt_llm_tiny", Path(__file__).with_name("tiny.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return beside(__file__, "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,11 @@
 """What the tests of the TorchScript target share: the nets of nets.py, exports of them, comparisons of answers."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from modelexport.testing import beside
 
 NETS = Path(__file__).parent / "nets.py"
 
@@ -19,10 +19,7 @@ class Nets:
     """nets.py: a source by the name of its factory, and the line at which a text stands in the file."""
 
     def __init__(self):
-        spec = importlib.util.spec_from_file_location("mx_torchscript_nets", NETS)
-        self.module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = self.module  # the source of its classes must be found
-        spec.loader.exec_module(self.module)
+        self.module = beside(__file__, "nets")
 
     def source(self, factory):
         return getattr(self.module, factory)()

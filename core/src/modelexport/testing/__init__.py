@@ -16,6 +16,7 @@ unless the environment variable MX_REQUIRE names the target (or `all`): then the
 from __future__ import annotations
 
 from .contract import Quirks, TargetContract
+from .neighbours import beside
 from .specimens import SPECIMENS, Specimen
 
-__all__ = ["SPECIMENS", "Quirks", "Specimen", "TargetContract"]
+__all__ = ["SPECIMENS", "Quirks", "Specimen", "TargetContract", "beside"]
