@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from modelexport.testing import beside
 
-HERE = Path(__file__).parent
-
 IMAGES = ["x:float32[batch=1..8,3,16,16]"]
 TOKENS = ["ids:int64[batch=1..8,length=1..32]=0..199", "mask:int64[batch=1..8,length=1..32]=mask"]
 

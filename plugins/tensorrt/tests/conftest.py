@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from modelexport.testing import beside
 
-HERE = Path(__file__).parent
-NETS = HERE / "nets.py"
+NETS = Path(__file__).with_name("nets.py")
 
 #: net → the input of its calibration data
 SHAPES = {"cnn": ("image", (48, 3, 16, 16)), "linear": ("x", (48, 256))}
