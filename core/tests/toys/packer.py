@@ -8,7 +8,7 @@ from toy_rounder import load, log, player
 
 @hookimpl
 def mx_target():
-    return Target(name="packer", summary="NumPy, packed", consumes=("rounder",))
+    return Target(name="packer", summary="NumPy, packed", consumes=("rounder", "tape"))
 
 
 @hookimpl

@@ -6,6 +6,7 @@ and nothing that is in place is replaced before the whole command has succeeded.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,11 +80,10 @@ def export(request: Request) -> tuple[Artifact, ...]:
     Raises a subclass of MxError. Every target gets its turn, whatever happens to the others; then the first error
     is raised, and what was finished is put in place only where that replaces nothing.
     """
+    request = _without_own_precision(request)
     held = _check(request)
     progress.stage("load the model")
     loaded = resolve.resolve(request.source, request.load)
-    if loaded.golden is not None and loaded.format in request.targets:
-        raise SourceError(f"{loaded.ref} is a {loaded.format} artifact already", "give another --target")
     ways = [_placed(request, way, loaded.name) for way in _ways(request, loaded.format, loaded.golden is not None)]
     progress.stage("compute the reference")
     jobs = prepare_each(loaded, held, request.verification)
@@ -96,17 +96,48 @@ def export(request: Request) -> tuple[Artifact, ...]:
 # --------------------------------------------------------------------------------------- before the model
 
 
+def _without_own_precision(request: Request) -> Request:
+    """The request without a precision that its source has already: a quantized artifact is compiled as it is.
+
+    Raises ArtifactError for an artifact that is quantized to another precision, OptionError for data to quantize
+    it with.
+    """
+    artifact = _source_artifact(request.source)
+    if artifact is None or request.precision is None:
+        return request
+    if plan.HALVES.get(request.precision, request.precision) != artifact.precision:
+        transform.refuse_quantized(artifact)
+        return request
+    if not request.judgement.idle:
+        raise OptionError(
+            f"{artifact.path} is {artifact.precision} already: calibration data and goals do not apply",
+            "leave them out",
+        )
+    return replace(request, precision=None)
+
+
+def _source_artifact(source: Any) -> Artifact | None:
+    """The artifact that a reference names, if it names one."""
+    is_path = isinstance(source, (str, os.PathLike)) and manifest.is_in(Path(source))
+    return manifest.read(Path(source), check_files=False) if is_path else None
+
+
 def _check(request: Request) -> dict[str, dict[str, Any]]:
     """Find what is wrong without the model. Returns what each target holds of the dims."""
     for module in request.register:
         import_user_module(module)
+    _check_name(request.name)
     held = narrow.parse(request.dims, request.targets)
     snippets.check(request.targets, request.languages)
     for name in request.targets:
         manager.require(name, "export")
-    start = resolve.likely_format(request.source)
+    artifact = _source_artifact(request.source)
+    start = artifact.format if artifact is not None else resolve.likely_format(request.source)
+    if artifact is not None and start in request.targets:
+        raise SourceError(f"{artifact.path} is a {start} artifact already", "give another --target")
+    adopted = artifact is not None or start not in (None, MODULE, CAPTURED)
     try:
-        ways = _ways(request, start or MODULE, start not in (None, MODULE, CAPTURED), certain=start is not None)
+        ways = _ways(request, start or MODULE, adopted, certain=start is not None)
     except TargetError:
         if start is not None:
             raise
@@ -118,6 +149,14 @@ def _check(request: Request) -> dict[str, dict[str, Any]]:
     for way in ways:
         _placed(request, way, "model" if request.name is None else request.name, named=request.name is not None)
     return held
+
+
+def _check_name(name: str | None) -> None:
+    """Raise OptionError for a name that leads into another folder, or that hides what it names."""
+    if name is not None and (not name or name.startswith(".") or {"/", os.sep} & set(name)):
+        raise OptionError(
+            f"--name {name!r} can't be the name of an artifact", "give a plain name; -o says where it goes"
+        )
 
 
 def _ways(request: Request, start: str, adopted: bool, certain: bool = True) -> list[_Way]:
@@ -283,7 +322,11 @@ class _Workshop:
 
     def deliver(self, ways: Sequence[_Way]) -> tuple[Artifact, ...]:
         """Put the results in place, together, and return each target's last. Raises the first failure."""
-        results = [self._put(way) for way in ways if not self.failures or self._replaces_nothing(way)]
+        ready = [way for way in ways if not self.failures or self._replaces_nothing(way)]
+        for way in ready:  # all of them, before the first is put in place
+            for place, _ in self._finished_steps(way):
+                staging.check_place(place)
+        results = [self._put(way) for way in ready]
         if self.failures:
             first, *others = (self.failures[way.target] for way in ways if way.target in self.failures)
             if others:

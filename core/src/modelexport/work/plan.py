@@ -19,6 +19,9 @@ from ..contract.target import Target
 from ..errors import OptionError, TargetError
 from ..plugins import known
 
+#: what `--precision` calls half precision → what artifacts and budgets call it
+HALVES = {"fp16": "float16", "bf16": "bfloat16"}
+
 #: the verbs that may follow an export, in the order in which they do
 AFTER_EXPORT = ("optimize", "quantize")
 

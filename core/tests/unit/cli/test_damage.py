@@ -9,7 +9,7 @@ from core.tests.unit.cli.conftest import ARTIFACT, SOURCE, TARGET
 
 pytestmark = pytest.mark.usefixtures("toys")
 
-READERS = (["inspect"], ["verify"], ["run", "--input", "x=1"], ["benchmark"], ["export", "-t", "captured"])
+READERS = (["inspect"], ["verify"], ["run", "--input", "x=1"], ["benchmark"], ["export", "-t", "packer"])
 
 
 def change(place, edit):

@@ -5,7 +5,7 @@
 
 import modelexport
 import pytest
-from modelexport.errors import OptionError
+from modelexport.errors import ArtifactError, OptionError
 from modelexport.gate import golden
 from modelexport.gate.budgets import BUDGETS
 
@@ -105,6 +105,23 @@ def test_an_artifact_of_the_format_on_the_way_is_taken_as_it_is(rounded, steps, 
     (made,) = modelexport.export(quantized.path, "packer", tmp_path / "build", name="own")
     assert steps() == ["export packer"]
     assert (made.precision, made.parity.verified) == ("int8", True)
+
+
+def test_a_quantized_artifact_has_its_precision_and_no_other(rounded, steps, tmp_path):
+    """It is compiled as it is: quantized again, it would lose twice and be held against a float budget."""
+    quantized = modelexport.quantize(rounded / "net.rounder", tmp_path / "q.rounder").path
+    steps()
+    (made,) = modelexport.export(quantized, "packer", tmp_path / "build", precision="int8")
+    assert steps() == ["export packer"]
+    assert (made.path.name, made.precision, made.parity.verified) == ("q.packer", "int8", True)
+    with pytest.raises(ArtifactError, match=r"q\.rounder is quantized already: it is int8") as raised:
+        modelexport.export(quantized, "packer", tmp_path / "build", precision="fp16")
+    assert "quantize that one" in raised.value.hint
+    with pytest.raises(OptionError, match="is int8 already: calibration data and goals do not apply"):
+        modelexport.export(
+            quantized, "packer", tmp_path / "build", precision="int8", calibration=rounded / "x.npz"
+        )
+    assert steps() == []
 
 
 def test_a_precision_that_nothing_on_the_way_has_is_refused_before_any_work(export, steps, tmp_path):

@@ -154,6 +154,26 @@ def test_a_second_target_that_fails_leaves_the_first_as_it_was(export, standing,
     assert files(standing) == before
 
 
+def test_a_place_that_is_taken_during_the_work_keeps_every_target_from_its_place(export, net, standing):
+    """The folder of somebody's appears while the model is loaded: before the first result is put in place."""
+    before, theirs = files(standing), standing / "net.packer" / "mine"
+    edit(net, (".touch()", f".touch()\n    Path({str(theirs)!r}).mkdir(parents=True)"))
+    result = export("-t", "rounder", "-t", "packer")
+    assert result.code == OUTPUT
+    assert "net.packer is there and is not an artifact" in result.error
+    assert files(standing) == before
+
+
+@pytest.mark.parametrize("name", ["../net", "a/b", "..", ".hidden", ""])
+def test_a_name_is_no_path(export, mark, tmp_path, name):
+    result = export("-t", "rounder", "--name", name)
+    assert result.code == OPTION
+    assert repr(name) in result.error
+    assert "-o says where" in result.hint
+    assert not mark.exists()
+    assert not (tmp_path / "build").exists()
+
+
 def test_what_is_finished_goes_where_nothing_stands(export, mark, tmp_path):
     """A long chain can be taken up again: but for what would replace something."""
     result = export(*INT8, "-k", "mode=broken")
