@@ -12,8 +12,8 @@ import pytest
 
 #: modules that have examples; a new one is found by the first test
 WITH_EXAMPLES = (
-    "contract.hooks", "contract.tensors", "toolkit.operators", "toolkit.patterns", "toolkit.sizes",
-    "toolkit.snippets", "toolkit.wording", "work.plan",
+    "contract.hooks", "contract.tensors", "toolkit.failures", "toolkit.operators", "toolkit.patterns",
+    "toolkit.sizes", "toolkit.snippets", "toolkit.wording", "work.plan",
 )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "describe_source",
     "dynamic_shapes",
     "eval_mode",
+    "failed",
     "generate_at",
     "generate_cases",
     "identifier",
@@ -75,6 +76,7 @@ __all__ = [
     "to_numpy",
     "to_torch",
     "trace_inputs",
+    "translated",
     "user_frame",
     "verdict",
     "without",
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
     from ..quiet import quiet
     from ..usercode import user_frame
     from .candidates import Verdict, verdict
+    from .failures import failed, translated
     from .files import check_readable, copy_as, declared, reading, size_in_file
     from .imports import without
     from .latency import cases_to_time, latency_ratios
@@ -146,6 +149,7 @@ _HOMES = {
     "describe_source": "..model.inputs:describe",
     "dynamic_shapes": "..model.capture:dynamic_shapes",
     "eval_mode": "..model.reference:eval_mode",
+    "failed": ".failures:failed",
     "generate_at": "..gate.cases:generate_at",
     "generate_cases": "..gate.cases:generate",
     "identifier": ".snippets:identifier",
@@ -180,6 +184,7 @@ _HOMES = {
     "to_numpy": "..model.reference:to_numpy",
     "to_torch": "..model.reference:to_torch",
     "trace_inputs": "..model.capture:trace_inputs",
+    "translated": ".failures:translated",
     "user_frame": "..usercode:user_frame",
     "verdict": ".candidates:verdict",
     "without": ".imports:without",

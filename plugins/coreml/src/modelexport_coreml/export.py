@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Build, Captured
-from modelexport.errors import ConversionError, is_disk_error
-from modelexport.toolkit import bound_notes, bounded, bounds, stage
+from modelexport.errors import ConversionError
+from modelexport.toolkit import bound_notes, bounded, bounds, stage, translated
 
 from . import features, files, operators, rewrites
 from .backend import compute_unit, coremltools, quiet
@@ -120,21 +120,16 @@ def _convert(program: Any, interface: _Interface, outputs: Sequence[str], option
     ct, labels = coremltools(), interface.labels
     classifier = None if labels is None else ct.ClassifierConfig(list(labels), predicted_feature_name=files.LABEL)
     half = options.compute_precision == "float16"
-    with quiet():
-        try:
-            return ct.convert(
-                program,
-                source="pytorch",
-                convert_to="mlprogram",
-                inputs=list(interface.inputs),
-                outputs=[ct.TensorType(name=name) for name in outputs],
-                classifier_config=classifier,
-                minimum_deployment_target=ct.target[options.deployment_target],
-                compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-                compute_units=compute_unit(options.compute_units),
-                skip_model_load=True,
-            )
-        except Exception as error:
-            if is_disk_error(error):
-                raise
-            raise operators.converter_refused(error) from error
+    with quiet(), translated(operators.converter_refused):
+        return ct.convert(
+            program,
+            source="pytorch",
+            convert_to="mlprogram",
+            inputs=list(interface.inputs),
+            outputs=[ct.TensorType(name=name) for name in outputs],
+            classifier_config=classifier,
+            minimum_deployment_target=ct.target[options.deployment_target],
+            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+            compute_units=compute_unit(options.compute_units),
+            skip_model_load=True,
+        )

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from modelexport.contract import suggest
-from modelexport.errors import OptionError, first_line, root_cause
+from modelexport.errors import OptionError
 from modelexport.toolkit import importable, without
 
 
@@ -87,7 +87,6 @@ def partitioners(names: Sequence[str]) -> list[Any]:
     return [DELEGATES[name].partitioner() for name in dict.fromkeys(names) if name != PORTABLE]
 
 
-def failure(names: Sequence[str], error: BaseException) -> str:
-    """What to say of an error in lowering for `names`."""
-    root = root_cause(error)
-    return f"ExecuTorch can't lower the model for {', '.join(names)}: {type(root).__name__}: {first_line(root)}"
+def failure(names: Sequence[str]) -> str:
+    """What to say where lowering for `names` fails."""
+    return f"ExecuTorch can't lower the model for {', '.join(names)}"

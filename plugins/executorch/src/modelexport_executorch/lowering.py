@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from modelexport.contract import Captured
-from modelexport.errors import ConversionError, MxError, first_line, is_disk_error
-from modelexport.toolkit import bounded, recaptured, stage
+from modelexport.errors import ConversionError, first_line
+from modelexport.toolkit import bounded, failed, recaptured, stage, translated
 
 from . import account, backend, delegates, operators, rewrites
 
@@ -66,7 +66,8 @@ def _edge(source: Any, names: Sequence[str], record: bool) -> Any:
     """The edge program, its parts handed to delegates."""
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    try:
+    hint = "try -k backend=portable, which lowers to no delegate; --debug shows the whole trace"
+    with translated(failed(delegates.failure(names or [delegates.PORTABLE]), hint)):
         return to_edge_transform_and_lower(
             rewrites.rewritten(source),
             transform_passes=[rewrites.without_idle_expands],
@@ -74,15 +75,6 @@ def _edge(source: Any, names: Sequence[str], record: bool) -> Any:
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
             generate_etrecord=record,
         )
-    except MxError:
-        raise
-    except Exception as error:
-        if is_disk_error(error):
-            raise
-        raise ConversionError(
-            delegates.failure(names or [delegates.PORTABLE], error),
-            "try -k backend=portable, which lowers to no delegate; --debug shows the whole trace",
-        ) from error
 
 
 def _finished(edge: Any, fuse: bool) -> Any:
@@ -97,16 +89,14 @@ def _finished(edge: Any, fuse: bool) -> Any:
         passes=[InitializedMutableBufferPass(states)] if states else [],
         do_quant_fusion_and_const_prop=fuse,
     )
-    try:
-        return edge.to_executorch(config)
-    except Exception as error:
-        if is_disk_error(error):
-            raise
+
+    def refused(error: Exception) -> ConversionError:
         if missing := operators.without_out_variant(edge.exported_program().graph_module):
-            raise operators.refused(missing) from error
-        raise ConversionError(
-            delegates.failure(["its runtime"], error), "--debug shows the whole trace"
-        ) from error
+            return operators.refused(missing)
+        return failed(delegates.failure(["its runtime"]), "--debug shows the whole trace")(error)
+
+    with translated(refused):
+        return edge.to_executorch(config)
 
 
 @contextmanager

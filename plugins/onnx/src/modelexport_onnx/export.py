@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Build, Captured, Source
-from modelexport.errors import ConversionError, first_line, is_disk_error, root_cause
-from modelexport.toolkit import Unsupported, check_dtypes, refusal, stage
+from modelexport.errors import ConversionError, first_line, root_cause
+from modelexport.toolkit import Unsupported, check_dtypes, refusal, stage, translated
 
 from . import backend, contents, files, operators
 
@@ -48,27 +48,22 @@ def _convert(captured: Captured, options: ExportOptions) -> Any:
     import torch
 
     table = operators.load_registered()
-    with backend.exporting():
-        try:
-            return torch.onnx.export(
-                captured.program,
-                (),
-                dynamo=True,
-                opset_version=options.opset,
-                input_names=[spec.name for spec in captured.inputs],
-                output_names=[spec.name for spec in captured.outputs],
-                dynamic_shapes=captured.dynamic_shapes,
-                optimize=options.optimize,
-                custom_translation_table=table or None,
-                verbose=False,
-            )
-        except Exception as error:
-            if is_disk_error(error):
-                raise
-            raise _translate(error, captured, table, options.opset) from error
+    with backend.exporting(), translated(lambda error: _refused(error, captured, table, options.opset)):
+        return torch.onnx.export(
+            captured.program,
+            (),
+            dynamo=True,
+            opset_version=options.opset,
+            input_names=[spec.name for spec in captured.inputs],
+            output_names=[spec.name for spec in captured.outputs],
+            dynamic_shapes=captured.dynamic_shapes,
+            optimize=options.optimize,
+            custom_translation_table=table or None,
+            verbose=False,
+        )
 
 
-def _translate(error: Exception, captured: Captured, table: dict[Any, Any], opset: int) -> ConversionError:
+def _refused(error: Exception, captured: Captured, table: dict[Any, Any], opset: int) -> ConversionError:
     """The exporter stops at the first operator it can't translate: look for all of them."""
     if missing := _missing(error, captured, table, opset):
         return refusal(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import is_disk_error
+from modelexport.toolkit import translated
 
 from . import operators
 from .backend import quiet
@@ -28,12 +28,8 @@ def convert(captured: Captured, samples: Mapping[str, Arrays], path: Path, nhwc:
         converter = litert_torch.Converter()
         for key, arrays in samples.items():
             converter.signature(key, module, (), _tensors(arrays, nhwc))
-        try:
+        with translated(lambda error: operators.refused(error, captured.program)):
             converter.convert().export(str(path))
-        except Exception as error:
-            if is_disk_error(error):
-                raise
-            raise operators.refused(error, captured.program) from error
 
 
 def _tensors(arrays: Arrays, nhwc: Sequence[str]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelexport.contract import Source, TensorSpec, stage
-from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line, is_disk_error
-from modelexport.toolkit import reading
+from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line
+from modelexport.toolkit import reading, translated
 
 from . import files
 from .backend import quiet
@@ -162,14 +162,9 @@ def convert(source: Source, path: Path) -> None:
 
     Both kinds go through a graph whose variables are frozen: left as they are, LiteRT would find them empty.
     """
-    with quiet(), tempfile.TemporaryDirectory(prefix="mx-keras-") as folder:
-        try:
-            saved, graph = _saved(source, Path(folder))
-            path.write_bytes(_converted(saved, graph))
-        except Exception as error:
-            if is_disk_error(error):
-                raise
-            raise _untranslated(error) from error
+    with quiet(), tempfile.TemporaryDirectory(prefix="mx-keras-") as folder, translated(_untranslated):
+        saved, graph = _saved(source, Path(folder))
+        path.write_bytes(_converted(saved, graph))
     model = files.read(path)
     files.sign(model, DEFAULT_SIGNATURE, graph.inputs, graph.outputs)
     files.write(model, path)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelexport.contract import Artifact, Build
-from modelexport.errors import ConversionError, OptionError, first_line, is_disk_error
-from modelexport.toolkit import matching, stage
+from modelexport.errors import OptionError
+from modelexport.toolkit import failed, matching, stage, translated
 
 from .. import files
 from ..backend import coremltools, quiet
@@ -84,13 +84,6 @@ def _check_system(version: int, artifact: Artifact, options: QuantizeOptions) ->
 def _attempt(doing: str) -> Iterator[None]:
     """A stage of coremltools' work. Raises ConversionError where it fails; a full disk stays what it is."""
     stage(doing)
-    with quiet():
-        try:
-            yield
-        except Exception as error:
-            if is_disk_error(error):
-                raise
-            raise ConversionError(
-                f"coremltools can't {doing}: {type(error).__name__}: {first_line(error)}",
-                "leave out constants with -k exclude=…, or try another -k mode=; --debug shows the trace",
-            ) from error
+    hint = "leave out constants with -k exclude=…, or try another -k mode=; --debug shows the trace"
+    with quiet(), translated(failed(f"coremltools can't {doing}", hint)):
+        yield

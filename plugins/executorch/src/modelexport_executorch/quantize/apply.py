@@ -6,8 +6,8 @@ from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Session
-from modelexport.errors import ConversionError, first_line, is_disk_error
-from modelexport.toolkit import module_reference, recaptured
+from modelexport.errors import ConversionError, first_line
+from modelexport.toolkit import failed, module_reference, recaptured, translated
 
 from . import groups, pt2e
 from .layers import KINDS
@@ -23,19 +23,13 @@ def quantized(work: Work, left: Set[str], samples: Iterable[Arrays]) -> Any:
     Raises ConversionError where torchao can't quantize it.
     """
     module = work.captured.program.module(check_guards=False)
-    try:
+    hint = "try another -k mode=, or leave layers out with -k exclude=…; --debug shows the trace"
+    with translated(failed("torchao can't quantize the program", hint)):
         if work.bits == 4:
             nodes = {layer.node for name, layer in work.layers.items() if name not in left}
             return groups.quantized(module, nodes, work.group_size)
         nodes = {layer.node for name, layer in work.layers.items() if name in left}
         return pt2e.quantized(module, nodes, work.mode == "dynamic", map(work.arguments, samples))
-    except Exception as error:
-        if is_disk_error(error):
-            raise
-        raise ConversionError(
-            f"torchao can't quantize the program: {type(error).__name__}: {first_line(error)}",
-            "try another -k mode=, or leave layers out with -k exclude=…; --debug shows the trace",
-        ) from error
 
 
 def integer_layers(work: Work, module: Any) -> set[str]:

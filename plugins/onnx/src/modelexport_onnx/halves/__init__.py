@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import ConversionError, OptionError, first_line, is_disk_error
-from modelexport.toolkit import GoldenCase
+from modelexport.errors import ConversionError, OptionError
+from modelexport.toolkit import GoldenCase, failed, translated
 
 from .. import files, graph
 from ..rounding import Half
@@ -47,16 +47,10 @@ def convert(
     casts.lift_constants(copied)
     graph.name_nodes(copied)
     casts.soften_masks(copied, dtype)
-    try:
+    what = f"ONNX Runtime can't run the float32 model, which {dtype} is measured on"
+    with translated(failed(what, "leave precision=float32")):
         types = ranges.tensor_types(copied)
         peaks = ranges.peaks(copied, types, cases)
-    except Exception as error:
-        if is_disk_error(error):
-            raise
-        raise ConversionError(
-            f"ONNX Runtime can't run the float32 model, which {dtype} is measured on: {first_line(error)}",
-            "leave precision=float32",
-        ) from error
     plan = places.plan(copied, dtype, types, peaks, scales, keep or {})
     if provider is not None and dtype == "bfloat16":
         places.keep_without_kernel(copied, plan, dtype, provider)

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.errors import ConversionError, MxError, first_line, is_disk_error
-from modelexport.toolkit import steps
+from modelexport.toolkit import failed, steps, translated
 
 from .. import backend, files, graph
 from . import blocks, float8, weights
@@ -238,15 +237,6 @@ def _quantizable() -> list[str]:
 @contextmanager
 def _translated(recipe: Recipe) -> Iterator[None]:
     """Errors of the quantizers as ConversionErrors, and what they say kept quiet."""
-    try:
-        with backend.quantizing():
-            yield
-    except MxError:
-        raise
-    except Exception as error:
-        if is_disk_error(error):
-            raise
-        raise ConversionError(
-            f"ONNX Runtime can't quantize this model ({recipe.mode}): {type(error).__name__}: {first_line(error)}",
-            "leave operators out with -k exclude=…, or try another --mode; --debug shows the whole trace",
-        ) from error
+    hint = "leave operators out with -k exclude=…, or try another --mode; --debug shows the whole trace"
+    with backend.quantizing(), translated(failed(f"ONNX Runtime can't quantize this model ({recipe.mode})", hint)):
+        yield

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Artifact
-from modelexport.errors import ConversionError, MxError, first_line, is_disk_error
+from modelexport.errors import MxError
+from modelexport.toolkit import failed, translated
 
 from .. import metadata, naming, session
 from ..backend import quiet
@@ -69,19 +70,13 @@ def write(work: Work, path: Path, left: Collection[str] = ()) -> None:
         from ai_edge_quantizer import quantizer
 
         prefixes = [naming.prefix(signature) for signature in work.model.signatureDefs or ()]
-        try:
+        hint = "leave layers out with -k exclude=…, or try another -k mode=; --debug shows the trace"
+        with translated(failed("ai-edge-quantizer can't quantize the model", hint)):
             tool = quantizer.Quantizer(str(work.artifact.entry_path))
             recipe.everything(tool, work.mode, work.bits, work.options.io)
             recipe.leave_out(tool, sorted(work.excluded), prefixes, layers_as_they_run=False)
             recipe.leave_out(tool, sorted(left), prefixes, layers_as_they_run=work.mode == "static")
             result = tool.quantize(work.ranges or None, enable_progress_report=False)
-        except Exception as error:
-            if is_disk_error(error):
-                raise
-            raise ConversionError(
-                f"ai-edge-quantizer can't quantize the model: {type(error).__name__}: {first_line(error)}",
-                "leave layers out with -k exclude=…, or try another -k mode=; --debug shows the trace",
-            ) from error
     path.write_bytes(result.quantized_model)
     metadata.carry(work.artifact.entry_path, path)
 
