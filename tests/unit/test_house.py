@@ -327,6 +327,33 @@ def test_the_public_paths_are_these():
     assert [name for name in toolkit.__all__ if name not in pages["toolkit.md"]] == []
 
 
+def test_no_name_of_a_package_is_that_of_a_module_in_it():
+    """Whoever imports the module first would get the module in place of what it is named after."""
+    import modelexport
+    from modelexport import contract, testing, toolkit
+
+    for package in (modelexport, contract, testing, toolkit):
+        inside = {path.stem for path in Path(package.__file__).parent.iterdir()}
+        assert not inside & set(package.__all__), package.__name__
+
+
+#: files that every target's folder has; a checkpoint has no operators that could be missing
+SKELETON = {"__init__", "export", "session", "files", "operators", "backend"}
+WITHOUT = {"tensorrt_llm": {"operators"}}
+
+#: other names for the same purposes
+OTHERWISE = {"quantization", "optimization", "snippet", "load", "loading", "package", "modelfile", "terminal"}
+
+
+@pytest.mark.parametrize("name", sorted(known.TARGETS))
+def test_every_target_has_the_same_files_for_the_same_purposes(name):
+    folder = ROOT / "plugins" / name.replace("-", "_")
+    (package,) = (path for path in (folder / "src").iterdir() if (path / "__init__.py").is_file())
+    files = {path.stem for path in package.iterdir()}
+    assert SKELETON - files <= WITHOUT.get(folder.name, set())
+    assert not OTHERWISE & files
+
+
 # --------------------------------------------------------------------------------------- core knows no target
 
 
@@ -436,6 +463,29 @@ def test_nothing_unpickles_unasked():
                 assert keywords.get("allow_pickle") == "False", f"{path}:{call.lineno}"
             if function == "torch.load":
                 assert keywords.get("weights_only") in ("True", "not allow_pickle"), f"{path}:{call.lineno}"
+
+
+# --------------------------------------------------------------------------------------- tests
+
+TESTS = [
+    path
+    for folder in (CORE, ROOT, *PLUGINS)
+    for path in sorted((folder / "tests").rglob("*.py"))
+    if path.name.startswith("test_") or path.name == "conftest.py"
+]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_import_no_backend_at_the_top_and_say_which_error_they_expect(path):
+    """A test that is only collected must not cost seconds; and any error at all would pass a bare `raises`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {name for node in tree.body for name in imports(ast.Module([node], []))
+           if isinstance(node, (ast.Import, ast.ImportFrom))}  # fmt: skip
+    assert not top & {*HEAVY, "coremltools", "executorch", "litert_torch", "ai_edge_litert", "keras", "modelopt"}
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.withitem)):
+        if isinstance(node.context_expr, ast.Call) and ast.unparse(node.context_expr.func) == "pytest.raises":
+            matched = any(keyword.arg == "match" for keyword in node.context_expr.keywords)
+            assert matched or node.optional_vars is not None, ast.unparse(node.context_expr)
 
 
 # --------------------------------------------------------------------------------------- plugin API
