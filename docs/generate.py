@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -144,7 +145,7 @@ def toolkit_page() -> str:
         elif inspect.isfunction(made):
             parts.append(function(name, made).replace("### ", "## ", 1))
         else:
-            parts.append(f"## {name}\n\n```python\n{name} = {made!r}\n```\n")
+            parts.append(f"## {name}\n\n```python\n{name} = {json.dumps(made)}\n```\n")
     return "\n".join(parts)
 
 
