@@ -18,7 +18,7 @@ else:
 
 from modelexport import errors
 from modelexport.contract import hooks
-from modelexport.plugins import known, manager
+from modelexport.plugins import entries, known, manager
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "core"
@@ -531,16 +531,16 @@ def test_every_error_has_an_exit_code_of_its_own():
     assert not set(codes) & {0, 126, 127, 130}, "codes that shells use themselves"
 
 
-def entries():
+def own_entries():
     return [
         entry
-        for group in (manager.TARGETS, manager.SOURCES, manager.EXTENSIONS)
-        for entry in manager.find(group).values()
+        for group in (entries.TARGETS, entries.SOURCES, entries.EXTENSIONS)
+        for entry in entries.find(group).values()
         if entry.distribution.startswith("modelexport")
     ]
 
 
-@pytest.mark.parametrize("entry", entries(), ids=lambda entry: f"{entry.point.group}-{entry.name}")
+@pytest.mark.parametrize("entry", own_entries(), ids=lambda entry: f"{entry.point.group}-{entry.name}")
 def test_hook_implementations_fit_their_specs(entry):
     """No default values, since pluggy would never fill such a parameter; and no parameter that a spec lacks."""
     module = entry.point.load()
@@ -554,7 +554,7 @@ def test_hook_implementations_fit_their_specs(entry):
 
 def test_every_installed_target_is_known_by_the_same_name():
     ours = {path.name.replace("_", "-") for path in PLUGINS}
-    installed = {name: entry for name, entry in manager.find(manager.TARGETS).items() if name in ours}
+    installed = {name: entry for name, entry in entries.find(entries.TARGETS).items() if name in ours}
     for name, entry in installed.items():
         assert entry.distribution in known.TARGETS[name][1], f"{name} is installed by {known.TARGETS[name][1]}"
 
@@ -562,7 +562,7 @@ def test_every_installed_target_is_known_by_the_same_name():
 def test_every_option_says_what_it_is_for():
     from modelexport.contract import describe_options
 
-    for name in manager.find(manager.TARGETS):
+    for name in entries.find(entries.TARGETS):
         for verb in manager.target(name).target.verbs.values():
             assert all(row.help for row in describe_options(verb.options)), verb.options
 

@@ -150,7 +150,7 @@ def _print(artifact: Artifact) -> None:
 
 def _help(targets: tuple[str, ...], precision: str | None) -> None:
     """The options of every step that leads from a live model to the targets."""
-    from ..contract.sources import MODULE
+    from ..contract.target import MODULE
     from ..plugins import manager
     from ..work import plan
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,16 +53,16 @@ def examples(*lines: str) -> str:
 
 
 def complete_targets(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    from ..plugins import known, manager
+    from ..plugins import entries, known
 
-    names = {*manager.find(manager.TARGETS), *known.TARGETS}
+    names = {*entries.find(entries.TARGETS), *known.TARGETS}
     return sorted(name for name in names if name.startswith(incomplete))
 
 
 def complete_languages(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    from ..plugins import manager
+    from ..plugins import entries, manager
 
-    names = {name for target in manager.find(manager.TARGETS) for name in manager.target(target).target.snippets}
+    names = {name for target in entries.find(entries.TARGETS) for name in manager.target(target).target.snippets}
     return sorted(name for name in names if name.startswith(incomplete))
 
 

@@ -84,8 +84,8 @@ if TYPE_CHECKING:
     from .quantization import QuantizationReport, QuantizedLayer, Score, Trial
     from .samples import Calibration
     from .sessions import Session
-    from .sources import CAPTURED, MODULE, Captured, LoadOptions, NoState, Source, State
-    from .target import Target, Verb
+    from .sources import Captured, LoadOptions, NoState, Source, State
+    from .target import CAPTURED, MODULE, Target, Verb
     from .tensors import DTYPES, Array, Arrays, Dim, TensorSpec, cast, check_inputs, dims_of, fits, unify_dims
 
 _HOMES = {
@@ -100,8 +100,8 @@ _HOMES = {
     ".quantization": "QuantizationReport QuantizedLayer Score Trial",
     ".samples": "Calibration",
     ".sessions": "Session",
-    ".sources": "CAPTURED MODULE Captured LoadOptions NoState Source State",
-    ".target": "Target Verb",
+    ".sources": "Captured LoadOptions NoState Source State",
+    ".target": "CAPTURED MODULE Target Verb",
     ".tensors": "DTYPES Array Arrays Dim TensorSpec cast check_inputs dims_of fits unify_dims",
 }
 

@@ -31,9 +31,6 @@ class NoState:
         pass
 
 
-MODULE, CAPTURED = "module", "captured"
-
-
 @dataclass(frozen=True)
 class Source:
     """A model to export: what a factory may return, and what every source plugin returns.

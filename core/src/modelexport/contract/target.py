@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from .options import NoOptions
 
+#: the formats of sources that are no files of a target: a live `torch.nn.Module`, and a `torch.export` program
+MODULE, CAPTURED = "module", "captured"
+
 
 @dataclass(frozen=True)
 class Verb:

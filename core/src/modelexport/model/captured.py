@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..contract.hooks import hookimpl
 from ..contract.options import option
-from ..contract.sources import CAPTURED, MODULE
-from ..contract.target import Target, Verb
+from ..contract.target import CAPTURED, MODULE, Target, Verb
 from ..errors import RuntimeFailure
 from ..plugins import known
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..contract.sources import MODULE, Source
+from ..contract.sources import Source
+from ..contract.target import MODULE
 from ..contract.tensors import Dim, TensorSpec, unify_dims
 from ..errors import InputError
 from . import reference

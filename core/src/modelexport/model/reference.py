@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..contract.sources import MODULE, Source
+from ..contract.sources import Source
+from ..contract.target import MODULE
 from ..contract.tensors import Dim, TensorSpec
 from ..errors import InputError, ReferenceError
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..contract.sources import CAPTURED, MODULE, LoadOptions, Source
+from ..contract.sources import LoadOptions, Source
+from ..contract.target import CAPTURED, MODULE
 from ..errors import SourceError, first_line
-from ..plugins import known, manager
+from ..plugins import entries, known, manager
 from ..plugins.installed import importable
 from ..store import manifest
 from ..usercode import guarded, import_object, names_object
@@ -78,7 +79,7 @@ def _unknown(path: Path, text: str) -> SourceError:
     forms = (
         "file.py:factory, package.module:factory, model.pt2, an artifact's folder, or what a source plugin loads"
     )
-    absent = [line for name, (_, line) in known.SOURCES.items() if name not in manager.find(manager.SOURCES)]
+    absent = [line for name, (_, line) in known.SOURCES.items() if name not in entries.find(entries.SOURCES)]
     if not path.exists():
         extra = f"; for Hugging Face ids and other formats: {'; '.join(absent)}" if absent else ""
         return SourceError(f"no model at {text!r}: there is no such path", f"give {forms}{extra}")
@@ -97,7 +98,7 @@ def _unknown(path: Path, text: str) -> SourceError:
 
 def _plugin_for(suffix: str) -> str | None:
     """The install line of a known source that is absent and loads files of this suffix."""
-    installed = manager.find(manager.SOURCES)
+    installed = entries.find(entries.SOURCES)
     return next(
         (
             line

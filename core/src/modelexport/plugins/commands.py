@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import TargetError
-from . import entrypoints, known, manager
-from .manager import Entry
+from . import entries, entrypoints, known
+from .entries import Entry
 
 if TYPE_CHECKING:
     import click
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def installed(own: Collection[str]) -> dict[str, Entry]:
     """The commands of other distributions, by name; those of `mx`'s `own` names left out."""
-    return {name: entry for name, entry in manager.find(manager.COMMANDS).items() if name not in own}
+    return {name: entry for name, entry in entries.find(entries.COMMANDS).items() if name not in own}
 
 
 def lines(own: Collection[str]) -> Mapping[str, str]:
@@ -47,8 +47,8 @@ def check(entry: Entry) -> click.Command:
     """Import the command of an entry. Raises TargetError where it can't be, or is no command."""
     import click
 
-    manager.refuse_rivals(entry)
-    command = manager.load(entry)
+    entries.refuse_rivals(entry)
+    command = entries.load(entry)
     if not isinstance(command, click.Command):
-        raise manager.broken(entry, f"{entry.point.value} is no click command, but a {type(command).__name__}")
+        raise entries.broken(entry, f"{entry.point.value} is no click command, but a {type(command).__name__}")
     return command

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import TargetError, __version__
-from . import commands, known, manager
+from . import commands, entries, known, manager
 from .installed import versions
 
 
@@ -57,12 +57,12 @@ class Examination(NamedTuple):
 
 def targets() -> tuple[Row, ...]:
     """Every target, installed ones first."""
-    installed = manager.find(manager.TARGETS)
+    installed = entries.find(entries.TARGETS)
     rows = [_target(name, entry) for name, entry in installed.items()]
     return (*rows, *_absent(known.TARGETS, installed))
 
 
-def _target(name: str, entry: manager.Entry) -> Row:
+def _target(name: str, entry: entries.Entry) -> Row:
     try:
         plugin = manager.target(name)
         beyond = plugin.lacks()
@@ -87,7 +87,7 @@ def _beyond(lacking: Mapping[str, str], ready: Sequence[str]) -> list[str]:
     return [f"{builds}cannot {' or '.join(names)} here: {reason}" for reason, names in verbs.items()]
 
 
-def _broken(name: str, entry: manager.Entry, error: TargetError) -> Row:
+def _broken(name: str, entry: entries.Entry, error: TargetError) -> Row:
     owner = ", ".join(entry.rivals) if entry.rivals else entry.distribution
     return Row(name, "broken", "", f"{error.message}; {error.hint}", owner, entry.version)
 
@@ -111,28 +111,28 @@ def examine(own: Collection[str]) -> Examination:
         "platform": platform.platform(),
         **versions(packages),
     }
-    sources = manager.find(manager.SOURCES)
+    sources = entries.find(entries.SOURCES)
     return Examination(
         environment,
         targets(),
         (*(_other(entry, manager.check_entry) for entry in sources.values()), *_absent(known.SOURCES, sources)),
-        tuple(_other(entry, manager.check_entry) for entry in manager.find(manager.EXTENSIONS).values()),
+        tuple(_other(entry, manager.check_entry) for entry in entries.find(entries.EXTENSIONS).values()),
         _commands(own),
     )
 
 
 def _commands(own: Collection[str]) -> tuple[Row, ...]:
-    entries = manager.find(manager.COMMANDS)
+    installed = entries.find(entries.COMMANDS)
     rows = [
         Row(name, "broken", "", f"mx has a command {name!r} of its own", entry.distribution, entry.version)
         if name in own
         else _other(entry, commands.check)
-        for name, entry in entries.items()
+        for name, entry in installed.items()
     ]
-    return (*rows, *_absent(known.COMMANDS, entries))
+    return (*rows, *_absent(known.COMMANDS, installed))
 
 
-def _other(entry: manager.Entry, check: Callable[[manager.Entry], object]) -> Row:
+def _other(entry: entries.Entry, check: Callable[[entries.Entry], object]) -> Row:
     try:
         check(entry)
     except TargetError as error:

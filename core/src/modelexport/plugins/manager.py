@@ -18,9 +18,9 @@ import pluggy
 
 from ..contract import hooks
 from ..contract.target import Target
-from ..errors import TargetError, __version__
-from . import entrypoints, known
-from .entrypoints import EntryPoint, FilePoint
+from ..errors import TargetError
+from . import known
+from .entries import EXTENSIONS, SOURCES, TARGETS, Entry, broken, find, load, refuse_rivals
 from .installed import importable
 
 if TYPE_CHECKING:
@@ -29,29 +29,8 @@ if TYPE_CHECKING:
 #: set this environment variable to see every hook call with its time
 TRACE = "MX_TRACE"
 
-TARGETS, SOURCES, EXTENSIONS, COMMANDS = "mx.targets", "mx.sources", "mx.extensions", "mx.commands"
-
 #: the verbs of the command line, each with the hook that implements it
 VERBS = MappingProxyType({verb: f"mx_{verb}" for verb in ("export", "optimize", "quantize", "run", "benchmark")})
-
-
-class Entry(NamedTuple):
-    """One installed entry point, not imported yet. `rivals` are the distributions that claim its name."""
-
-    name: str
-    point: EntryPoint
-    rivals: tuple[str, ...] = ()
-
-    @property
-    def distribution(self) -> str:
-        return self.point.distribution
-
-    @property
-    def version(self) -> str:
-        return self.point.version
-
-    def __str__(self) -> str:
-        return f"{self.distribution} {self.version}"
 
 
 class Plugin(NamedTuple):
@@ -73,18 +52,6 @@ class Plugin(NamedTuple):
         except Exception as error:
             raise broken(self.entry, f"mx_machine raised {type(error).__name__}: {error}") from error
         return {verb: reason for verb, reason in reasons.items() if verb in self.verbs and not self.missing(verb)}
-
-
-def find(group: str) -> dict[str, Entry]:
-    """The installed entries of a group by name; where several distributions claim a name, all are listed."""
-    claims: dict[str, dict[str, EntryPoint]] = {}
-    for point in entrypoints.installed():
-        if point.group == group:
-            claims.setdefault(point.name, {}).setdefault(point.distribution, point)
-    return {
-        name: Entry(name, next(iter(points.values())), tuple(sorted(points)) if len(points) > 1 else ())
-        for name, points in sorted(claims.items())
-    }
 
 
 # --------------------------------------------------------------------------------------- targets
@@ -161,19 +128,6 @@ def _trace(manager: pluggy.PluginManager, name: str) -> None:
     manager.add_hookcall_monitoring(before, after)
 
 
-def load(entry: Entry) -> Any:
-    """Import what an entry names. Raises TargetError with distribution, version and cause."""
-    if wanted := entrypoints.too_new(entry.point, __version__):
-        raise TargetError(
-            f"plugin {entry.name!r} ({entry}) is broken: it is for modelexport {wanted}, this is {__version__}",
-            "pip install -U modelexport",
-        )
-    try:
-        return entry.point.load()
-    except (Exception, SystemExit) as error:
-        raise broken(entry, f"its import raised {type(error).__name__}: {error}") from error
-
-
 def _register(manager: pluggy.PluginManager, entry: Entry) -> None:
     """Import and register one plugin. Raises TargetError with distribution, version and cause."""
     module = load(entry)
@@ -202,14 +156,6 @@ def check_entry(entry: Entry) -> None:
     _register(manager, entry)
 
 
-def refuse_rivals(entry: Entry) -> None:
-    """Raise TargetError where several distributions claim the name."""
-    if entry.rivals:
-        raise TargetError(
-            f"{entry.name!r} is claimed by {' and '.join(entry.rivals)}", "uninstall all but one of them"
-        )
-
-
 def _hook_names() -> list[str]:
     return [name for name in dir(hooks) if name.startswith("mx_")]
 
@@ -224,13 +170,6 @@ def _describe(manager: pluggy.PluginManager, entry: Entry) -> Target:
     if described.name != entry.name:
         raise broken(entry, f"mx_target says {described.name!r}, its entry point {entry.name!r}")
     return described
-
-
-def broken(entry: Entry, cause: str) -> TargetError:
-    """The error for a plugin that is installed and does not work."""
-    named = isinstance(entry.point, FilePoint)
-    fix = f"mend {entry.distribution}" if named else f"`pip install -U {entry.distribution}`, or uninstall it"
-    return TargetError(f"plugin {entry.name!r} ({entry}) is broken: {cause}", fix)
 
 
 # --------------------------------------------------------------------------------------- sources

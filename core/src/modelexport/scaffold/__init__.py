@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 
 from ..contract.options import suggest
-from ..contract.sources import CAPTURED, MODULE
+from ..contract.target import CAPTURED, MODULE
 from ..errors import OptionError, OutputError, __version__
 from ..store.staging import output_errors
 

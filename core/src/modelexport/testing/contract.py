@@ -25,7 +25,7 @@ from ..contract.sessions import Session
 from ..contract.sources import LoadOptions
 from ..errors import CannotRunHere, InputError, OptionError, OutputError, TargetError
 from ..gate import cases, golden, worker
-from ..plugins import calls, manager
+from ..plugins import calls, entries, manager
 from ..store import manifest, schema
 from ..work import convert, prepare
 from ..work.requests import Verification
@@ -123,7 +123,7 @@ class TargetContract:
             required = os.environ.get("MX_REQUIRE", "").split(",")
             if cls.target in required or "all" in required:
                 pytest.fail(f"{error.message}: {error.hint}")
-            if cls.target in manager.find(manager.TARGETS) and "broken" in error.message:
+            if cls.target in entries.find(entries.TARGETS) and "broken" in error.message:
                 pytest.fail(error.message)
             pytest.skip(f"{error.message}: {error.hint}")
         return manager.target(cls.target)

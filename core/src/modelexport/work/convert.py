@@ -10,7 +10,8 @@ from typing import Any
 
 from ..contract import progress
 from ..contract.artifacts import Artifact, Build
-from ..contract.sources import CAPTURED, MODULE, Captured, Source
+from ..contract.sources import Captured, Source
+from ..contract.target import CAPTURED, MODULE
 from ..gate import cases, golden
 from ..model import reference
 from ..plugins import calls, manager

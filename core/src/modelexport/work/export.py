@@ -14,8 +14,8 @@ from typing import Any
 
 from ..contract import progress
 from ..contract.artifacts import Artifact
-from ..contract.sources import CAPTURED, MODULE, LoadOptions
-from ..contract.target import Target
+from ..contract.sources import LoadOptions
+from ..contract.target import CAPTURED, MODULE, Target
 from ..data.samples import Samples
 from ..errors import MxError, OptionError, SourceError, TargetError
 from ..model import narrow, resolve, weights

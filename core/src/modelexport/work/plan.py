@@ -14,8 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..contract.sources import CAPTURED, MODULE
-from ..contract.target import Target
+from ..contract.target import CAPTURED, MODULE, Target
 from ..errors import OptionError, TargetError
 from ..plugins import known
 

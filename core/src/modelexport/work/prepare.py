@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..contract import progress
-from ..contract.sources import CAPTURED, MODULE, Captured, NoState, Source, State
+from ..contract.sources import Captured, NoState, Source, State
+from ..contract.target import CAPTURED, MODULE
 from ..contract.tensors import TensorSpec, fits
 from ..errors import OptionError
 from ..gate import cases, golden

@@ -18,7 +18,7 @@ COMBINATIONS = [
 
 @pytest.mark.parametrize("consumes", [MODULE, CAPTURED, "other"])
 def test_every_scaffold_imports_and_describes_itself(consumes, tmp_path):
-    from modelexport.plugins import manager
+    from modelexport.plugins import entries, manager
 
     for number, parts in enumerate(COMBINATIONS):
         folder = scaffold.write(f"two-words{number}", consumes, tmp_path, parts)
@@ -32,8 +32,8 @@ def test_every_scaffold_imports_and_describes_itself(consumes, tmp_path):
         for module in modules:
             assert re.search(rf"^{module} ", (package / "__init__.py").read_text(), re.MULTILINE), module
         with installed(package.parent):
-            point = manager.EntryPoint("mx.targets", f"two-words{number}", package.name, "toy", "1.0")
-            manager.check_entry(manager.Entry(point.name, point))
+            point = entries.EntryPoint("mx.targets", f"two-words{number}", package.name, "toy", "1.0")
+            manager.check_entry(entries.Entry(point.name, point))
             target = point.load().mx_target()
         assert (target.name, target.consumes[0]) == (f"two-words{number}", consumes)
         assert set(target.verbs) - {"export", "run"} == {

@@ -125,14 +125,14 @@ def test_other_inputs_repeat_everything(export):
 
 def test_a_target_in_a_file_has_no_version_to_go_by(mx, export, build, monkeypatch):
     import toy_rounder
-    from modelexport.plugins import entrypoints, manager
+    from modelexport.plugins import entries, entrypoints, manager
 
     assert export().code == 0
-    real = manager.find
+    real = entries.find
     file = entrypoints.FilePoint("mx.targets", "rounder", toy_rounder.__file__, "toy-rounder", "1.0")
     with monkeypatch.context() as patch:
-        entry = {"rounder": manager.Entry("rounder", file)}
-        patch.setattr(manager, "find", lambda group: real(group) | (entry if group == manager.TARGETS else {}))
+        entry = {"rounder": entries.Entry("rounder", file)}
+        patch.setattr(manager, "find", lambda group: real(group) | (entry if group == entries.TARGETS else {}))
         manager.target.cache_clear()
         assert reused(export()) == []
     manager.target.cache_clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelexport.contract import check_least
@@ -38,6 +37,8 @@ def check_quantization(options: ExportOptions | QuantizeOptions) -> None:
 
 def _check_texts(quantization: str, calibration: str | None, column: str | None) -> None:
     """A quantization and the texts for it go together; a path must be there, code is imported later."""
+    from pathlib import Path
+
     if calibration is None:
         if quantization != "none":
             raise OptionError(formats.NO_TEXTS.format(quantization), f"-k calibration=texts.txt: {formats.SOME}")
