@@ -179,7 +179,8 @@ def test_nothing_installs_packages():
 #: the rooms of core, from the ground up: one imports only what is on a line before its own
 ROOMS = [
     ["errors", "lazy"],
-    ["contract", "usercode", "quiet"],
+    ["regular"],
+    ["contract", "usercode", "quiet", "jsontext"],
     ["plugins", "store"],
     ["gate"],
     ["model", "data", "accuracy"],

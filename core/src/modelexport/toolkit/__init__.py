@@ -31,6 +31,7 @@ __all__ = [
     "check_dtypes",
     "check_program",
     "check_readable",
+    "check_regular",
     "compare",
     "compare_all",
     "compute_golden",
@@ -58,10 +59,13 @@ __all__ = [
     "module_reference",
     "name_outputs",
     "open_calibration",
+    "open_regular",
     "output_specs",
+    "parse_json",
     "pixels",
     "quiet",
     "quoted",
+    "read_json",
     "reading",
     "recaptured",
     "refusal",
@@ -93,6 +97,7 @@ if TYPE_CHECKING:
     from ..gate.golden import Golden, GoldenCase, output_specs
     from ..gate.golden import compute as compute_golden
     from ..gate.golden import load as load_golden
+    from ..jsontext import parse_json, read_json
     from ..model.capture import dynamic_shapes, trace_inputs
     from ..model.inputs import DescribedSource
     from ..model.inputs import describe as describe_source
@@ -103,6 +108,7 @@ if TYPE_CHECKING:
     from ..model.reference import reference as module_reference
     from ..plugins.installed import importable
     from ..quiet import quiet
+    from ..regular import check_regular, open_regular
     from ..usercode import user_frame
     from .candidates import Verdict, verdict
     from .failures import failed, translated
@@ -139,6 +145,7 @@ _HOMES = {
     "check_dtypes": ".operators:check_dtypes",
     "check_program": "..model.pickles:check_program",
     "check_readable": ".files:check_readable",
+    "check_regular": "..regular:check_regular",
     "compare": "..gate.compare:compare",
     "compare_all": "..gate.compare:compare_all",
     "compute_golden": "..gate.golden:compute",
@@ -166,10 +173,13 @@ _HOMES = {
     "module_reference": "..model.reference:reference",
     "name_outputs": "..model.reference:name_outputs",
     "open_calibration": "..data.samples:open_samples",
+    "open_regular": "..regular:open_regular",
     "output_specs": "..gate.golden:output_specs",
+    "parse_json": "..jsontext:parse_json",
     "pixels": "..data.images:pixels",
     "quiet": "..quiet:quiet",
     "quoted": ".snippets:quoted",
+    "read_json": "..jsontext:read_json",
     "reading": ".files:reading",
     "recaptured": "..model.narrow:recaptured",
     "refusal": ".operators:refusal",
