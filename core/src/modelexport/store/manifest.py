@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..contract.artifacts import Artifact, FileEntry
 from ..errors import ArtifactError
-from . import schema
+from . import schema, versions
 from .digests import sha256
 
 NAME = schema.NAME
@@ -25,11 +25,15 @@ def is_in(folder: Path) -> bool:
 
 
 def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
-    """Load the artifact at `path`; with `check_files`, after hashing every file it lists.
+    """Load the artifact at `path`; with `check_files`, after hashing every file it lists, all of one version.
 
     Raises ArtifactError when there is none, it is damaged (naming the file), or its schema is newer.
     """
     root = Path(path)
+    return versions.steady(root, lambda: _read(root, check_files))
+
+
+def _read(root: Path, check_files: bool) -> Artifact:
     file = root / NAME
     if not root.exists():
         raise ArtifactError(f"no artifact at {root}", "make one with `mx export SOURCE -t TARGET`")
@@ -77,6 +81,21 @@ def write(artifact: Artifact) -> None:
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def update(before: Artifact, after: Artifact) -> bool:
+    """Write the manifest of `after` where that of `before` stands; False where another one does by now."""
+    with versions.replacing(before.path):
+        for leftover in before.path.glob(f".{NAME}.*"):  # of runs that were killed: nobody else writes now
+            leftover.unlink(missing_ok=True)
+        if not is_in(before.path) or not _same(_read(before.path, check_files=False), before):
+            return False
+        write(after)
+        return True
+
+
+def _same(one: Artifact, other: Artifact) -> bool:
+    return json.dumps(schema.to_json(one)) == json.dumps(schema.to_json(other))
 
 
 def list_files(root: Path) -> tuple[FileEntry, ...]:
