@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..contract.artifacts import Artifact, FileEntry
 from ..errors import ArtifactError
-from . import schema, versions
+from . import schema, scratch, versions
 from .digests import sha256
 
 NAME = schema.NAME
@@ -69,29 +69,31 @@ def check(artifact: Artifact) -> None:
 
 
 def write(artifact: Artifact) -> None:
-    """Write manifest.json, replacing an existing one in one step. The caller lists the files first."""
-    file = artifact.path / NAME
-    draft = file.with_name(f".{NAME}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as stream:
-            json.dump(schema.to_json(artifact), stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write the manifest.json of an artifact that nobody reads yet. The caller lists the files first."""
+    _write(artifact, None)
 
 
 def update(before: Artifact, after: Artifact) -> bool:
     """Write the manifest of `after` where that of `before` stands; False where another one does by now."""
-    with versions.replacing(before.path):
-        for leftover in before.path.glob(f".{NAME}.*"):  # of runs that were killed: nobody else writes now
-            leftover.unlink(missing_ok=True)
+    with versions.reading(before.path) as folder:
         if not is_in(before.path) or not _same(_read(before.path, check_files=False), before):
             return False
-        write(after)
-        return True
+        _write(after, folder.descriptor)
+        return folder.current
+
+
+def _write(artifact: Artifact, folder: int | None) -> None:
+    """In one step; into the `folder` that is open, if one is, and not into another that has its path by now."""
+    with scratch.draft(artifact.path, NAME) as draft:
+        with (draft / NAME).open("w", encoding="utf-8") as stream:
+            json.dump(schema.to_json(artifact), stream, indent=2, ensure_ascii=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        if folder is None:
+            (draft / NAME).replace(artifact.path / NAME)
+        else:
+            os.replace(draft / NAME, NAME, dst_dir_fd=folder)
 
 
 def _same(one: Artifact, other: Artifact) -> bool:

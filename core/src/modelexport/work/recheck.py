@@ -34,18 +34,22 @@ def verify(
     if source is None and verification.sample is not None:
         raise OptionError("--sample needs --source: only the model itself can answer new inputs", "add --source")
 
-    def gate() -> tuple[Artifact, Parity]:
+    def checked() -> Artifact:
         artifact = manifest.read(path)
-        return artifact, _gate(artifact, source, load, values, verification)
-
-    for _ in range(versions.ATTEMPTS):
-        artifact, parity = versions.steady(path, gate)
+        parity = _gate(artifact, source, load, values, verification)
         if parity.verified == "structure" and artifact.parity.verified is True:
             return artifact  # another machine could run it, and found it right
         updated = replace(artifact, parity=parity)
-        if _record(artifact, updated):
-            return _passed(updated)
-    raise versions.replaced(path)
+        _record(artifact, updated)
+        return updated
+
+    result = versions.steady(path, checked)
+    if result.parity.verified is False:
+        raise ParityError(
+            f"{path} does not compute what the source computes: {result.parity.reason}",
+            "export the model again, or widen --tolerance",
+        )
+    return result
 
 
 def _gate(
@@ -58,24 +62,15 @@ def _gate(
     return verify_artifact(artifact, verification.tolerance, values, skipped, answers, verification.child)
 
 
-def _record(artifact: Artifact, updated: Artifact) -> bool:
-    """Write the result into the manifest; False where another artifact stands there by now."""
+def _record(artifact: Artifact, updated: Artifact) -> None:
+    """Write the result into the manifest, unless another artifact stands there by now."""
     try:
-        return manifest.update(artifact, updated)
+        manifest.update(artifact, updated)
     except OSError as error:
         raise OutputError(
             f"the gate ran, but {artifact.path / manifest.NAME} can't be updated: {error.strerror}",
             "copy the artifact to a folder that you may write to",
         ) from error
-
-
-def _passed(artifact: Artifact) -> Artifact:
-    if artifact.parity.verified is False:
-        raise ParityError(
-            f"{artifact.path} does not compute what the source computes: {artifact.parity.reason}",
-            "export the model again, or widen --tolerance",
-        )
-    return artifact
 
 
 def _answers(artifact: Artifact, source: Any, load: LoadOptions, verification: Verification) -> Golden:
