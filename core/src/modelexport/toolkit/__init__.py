@@ -29,7 +29,6 @@ __all__ = [
     "call_arguments",
     "cases_to_time",
     "check_dtypes",
-    "check_program",
     "check_readable",
     "check_regular",
     "compare",
@@ -52,6 +51,7 @@ __all__ = [
     "left_as_they_are",
     "listed",
     "load_golden",
+    "load_program",
     "low_sizes",
     "matching",
     "middle_sizes",
@@ -102,7 +102,7 @@ if TYPE_CHECKING:
     from ..model.inputs import DescribedSource
     from ..model.inputs import describe as describe_source
     from ..model.narrow import recaptured
-    from ..model.pickles import check_program
+    from ..model.pt2 import load_program
     from ..model.reference import ModuleState, eval_mode, name_outputs, to_numpy, to_torch
     from ..model.reference import arguments as call_arguments
     from ..model.reference import reference as module_reference
@@ -143,7 +143,6 @@ _HOMES = {
     "call_arguments": "..model.reference:arguments",
     "cases_to_time": ".latency:cases_to_time",
     "check_dtypes": ".operators:check_dtypes",
-    "check_program": "..model.pickles:check_program",
     "check_readable": ".files:check_readable",
     "check_regular": "..regular:check_regular",
     "compare": "..gate.compare:compare",
@@ -166,6 +165,7 @@ _HOMES = {
     "left_as_they_are": ".wording:left_as_they_are",
     "listed": ".wording:listed",
     "load_golden": "..gate.golden:load",
+    "load_program": "..model.pt2:load_program",
     "low_sizes": "..gate.cases:low_sizes",
     "matching": ".patterns:matching",
     "middle_sizes": "..gate.cases:middle_sizes",

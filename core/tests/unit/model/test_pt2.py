@@ -7,7 +7,7 @@ import zipfile
 import modelexport
 import pytest
 from modelexport.errors import SourceError, UnsafeFileError
-from modelexport.model import pickles
+from modelexport.model import pt2
 
 pytestmark = pytest.mark.usefixtures("toys")
 
@@ -43,7 +43,7 @@ def armed(program, path, witness):
 
 
 def test_a_harmless_program_passes(program, tmp_path):
-    pickles.check_program(program)
+    pt2.check_program(program)
     (artifact,) = modelexport.export(program, "tape", tmp_path)
     assert artifact.parity.verified is True
 
@@ -72,7 +72,7 @@ def test_opaque_objects_and_compiled_code_are_refused(program, tmp_path, member)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(member, b"x")
     with pytest.raises(UnsafeFileError, match=member.rsplit("/", 1)[1]):
-        pickles.check_program(path)
+        pt2.check_program(path)
 
 
 def test_a_truncated_program_is_said_to_be_damaged(program, tmp_path):
