@@ -1,82 +1,157 @@
-"""A torch.export program that holds a pickle bomb is refused before torch unpickles it."""
+"""A torch.export program that may run code is refused before torch opens it, wherever it comes from."""
 
-import io
+import dataclasses
 import os
-import zipfile
+import shutil
+import sys
 
 import modelexport
 import pytest
-from modelexport.errors import SourceError, UnsafeFileError
+from modelexport.errors import MxError, SourceError, UnsafeFileError
 from modelexport.model import pt2
+from modelexport.store import manifest
+from modelexport.testing import beside
 
 pytestmark = pytest.mark.usefixtures("toys")
+
+strangers = beside(__file__, "../../strangers/pt2")
+
+#: the layout before torch 2.8 has its members in no folder
+FLAT = {"legacy-json": "", "legacy-pt": ""}
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    import torch
-
-    path = tmp_path_factory.mktemp("program") / "program.pt2"
-    exported = torch.export.export(torch.nn.Linear(4, 2).eval(), (torch.ones(3, 4),))
-    torch.export.save(exported, path)
-    return path
+    return strangers.harmless(tmp_path_factory.mktemp("program") / "program.pt2")
 
 
-class Bomb:
-    def __init__(self, witness):
-        self.witness = str(witness)
-
-    def __reduce__(self):
-        return os.mkdir, (self.witness,)
+@pytest.fixture(scope="module")
+def members(program):
+    return strangers.read(program)
 
 
-def armed(program, path, witness):
-    """The program with its sample inputs replaced by a pickle that makes a folder when it is loaded."""
-    import torch
-
-    bomb = io.BytesIO()
-    torch.save(Bomb(witness), bomb)
-    with zipfile.ZipFile(program) as source, zipfile.ZipFile(path, "w") as target:
-        for name in source.namelist():
-            target.writestr(name, bomb.getvalue() if "sample_inputs" in name else source.read(name))
-    return path
+@pytest.fixture(scope="module")
+def captured(program, tmp_path_factory):
+    (artifact,) = modelexport.export(program, "captured", tmp_path_factory.mktemp("captured"))
+    return artifact.path
 
 
-def test_a_harmless_program_passes(program, tmp_path):
+@pytest.fixture
+def marker(tmp_path):
+    return tmp_path / "lit"
+
+
+@pytest.fixture
+def armed(members, marker, tmp_path, monkeypatch):
+    """A file with one of the attacks: `armed("sympify") -> Path`."""
+
+    def write(name):
+        (tmp_path / "lit.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n")  # for those that import
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "lit", raising=False)
+        file = tmp_path / "armed.pt2"
+        return strangers.write(file, strangers.ATTACKS[name](members, marker), FLAT.get(name, "model/"))
+
+    return write
+
+
+def posted(captured, file, folder):
+    """The artifact with another program, and the sha256 of that in its manifest."""
+    copy = shutil.copytree(captured, folder)
+    shutil.copyfile(file, copy / "program.pt2")
+    artifact = manifest.read(copy, check_files=False)
+    manifest.write(dataclasses.replace(artifact, files=manifest.list_files(copy)))
+    return copy
+
+
+def test_a_harmless_program_passes(program, captured, tmp_path):
     pt2.check_program(program)
-    (artifact,) = modelexport.export(program, "tape", tmp_path)
-    assert artifact.parity.verified is True
+    for source in (program, captured):
+        (artifact,) = modelexport.export(source, "captured", tmp_path / source.stem)
+        assert artifact.parity.verified is True
 
 
-def test_a_bomb_is_refused_and_not_lit(program, tmp_path):
-    witness = tmp_path / "lit"
-    path = armed(program, tmp_path / "bomb.pt2", witness)
-    with pytest.raises(UnsafeFileError, match="--allow-pickle"):
-        modelexport.export(path, "tape", tmp_path)
-    assert not witness.exists()
+def test_members_written_by_another_zip_pass_as_well(members, tmp_path):
+    """Otherwise the tests below might prove no more than that."""
+    assert pt2.load_program(strangers.write(tmp_path / "same.pt2", members)).range_constraints
 
 
-def test_the_bomb_is_real(program, tmp_path):
-    """Otherwise the test above would prove nothing: with --allow-pickle, torch does light it."""
-    witness = tmp_path / "lit"
-    path = armed(program, tmp_path / "bomb.pt2", witness)
-    with pytest.raises(SourceError, match=r"is no torch\.export program, or a damaged one"):
-        modelexport.export(path, "tape", tmp_path, allow_pickle=True)
-    assert witness.is_dir()
+@pytest.mark.parametrize("name", strangers.ATTACKS)
+def test_no_attack_succeeds_as_a_source(name, armed, marker, tmp_path):
+    with pytest.raises(
+        (UnsafeFileError, SourceError), match=r"armed\.pt2 (may run code|is no torch\.export)"
+    ) as caught:
+        modelexport.export(armed(name), "tape", tmp_path)
+    assert "--allow-pickle" in caught.value.hint
+    assert not marker.exists()
 
 
-@pytest.mark.parametrize("member", ["program/data/constants/opaque_obj_0", "program/data/aotinductor/m/a.so"])
-def test_opaque_objects_and_compiled_code_are_refused(program, tmp_path, member):
-    path = tmp_path / "odd.pt2"
-    path.write_bytes(program.read_bytes())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(member, b"x")
-    with pytest.raises(UnsafeFileError, match=member.rsplit("/", 1)[1]):
-        pt2.check_program(path)
+@pytest.mark.parametrize("name", strangers.ATTACKS)
+def test_no_attack_succeeds_as_an_artifact(name, armed, marker, captured, tmp_path):
+    copy = posted(captured, armed(name), tmp_path / "posted")
+    with pytest.raises((UnsafeFileError, SourceError), match=r"program\.pt2") as caught:
+        modelexport.run(copy)
+    assert "-k allow-pickle=true" in caught.value.hint
+    with pytest.raises((UnsafeFileError, SourceError), match=r"program\.pt2") as caught:
+        modelexport.export(copy, "tape", tmp_path)
+    assert "--allow-pickle" in caught.value.hint
+    assert not marker.exists()
 
 
-def test_a_truncated_program_is_said_to_be_damaged(program, tmp_path):
+@pytest.mark.parametrize("name", sorted(strangers.REAL))
+def test_the_attack_is_real(name, armed, marker):
+    """Otherwise the tests above would prove nothing: what trusts the file does make the marker."""
+    import torch
+
+    try:
+        program = pt2.load_program(armed(name), trusted=True)
+        program.module()(torch.ones(3, 4), {"y": torch.ones(3, 2)})
+    except Exception as error:
+        assert not isinstance(error, UnsafeFileError)
+    assert marker.exists()
+
+
+def test_a_captured_artifact_can_be_trusted(armed, marker, captured, tmp_path):
+    copy = posted(captured, armed("guard"), tmp_path / "posted")
+    with modelexport.run(copy, {"allow-pickle": "true"}) as session:
+        assert [spec.name for spec in session.inputs] == ["x", "more_y"]
+    with pytest.raises(SourceError, match=r"no torch\.export program, or a damaged one"):
+        modelexport.export(armed("samples"), "tape", tmp_path, allow_pickle=True)
+    assert marker.is_dir()
+
+
+@pytest.mark.parametrize("build", strangers.ODD, ids=lambda build: build.__name__)
+def test_archives_that_can_be_read_in_two_ways_are_refused(build, members, tmp_path):
+    with pytest.raises(UnsafeFileError, match="may run code that it holds"):
+        pt2.check_program(build(tmp_path / "odd.pt2", members))
+
+
+@pytest.mark.parametrize("size", [0, 3, 21, 22, 2000, -1])
+def test_a_truncated_program_is_said_to_be_damaged(program, tmp_path, size):
     path = tmp_path / "short.pt2"
-    path.write_bytes(program.read_bytes()[:2000])
+    path.write_bytes(program.read_bytes()[:size])
     with pytest.raises(SourceError, match="damaged"):
         modelexport.export(path, "tape", tmp_path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pt2")
+    with pytest.raises(SourceError, match=r"no file|is a FIFO"):
+        modelexport.export(tmp_path / "pipe.pt2", "tape", tmp_path)
+
+
+def test_changed_programs_end_in_a_clear_error_or_none(members, tmp_path):
+    """Sixty of endlessly many; `make fuzz` tries more of them."""
+    from modelexport.model.pt2 import check_program
+
+    marker, passed = tmp_path / "lit", 0
+    for seed in range(60):
+        path = strangers.write(tmp_path / "changed.pt2", strangers.mutated(members, seed, marker))
+        try:
+            check_program(path)
+            passed += 1
+            pt2.load_program(path)
+        except MxError as error:
+            assert error.hint
+        assert not marker.exists(), f"seed {seed}"
+    assert passed, "they never reach torch"

@@ -19,8 +19,8 @@ from typing import Any
 from ...errors import SourceError, UnsafeFileError, first_line
 from ...regular import open_regular
 from . import fields
-from .expressions import Refused
-from .storedzip import NotPlain, StoredZip
+from .refused import Damaged, Refused
+from .storedzip import StoredZip
 
 #: what is in a `.pt2` that torch.export.save writes; text of the user's own may be added
 _CONFIGS = {kind: f"data/{kind}/model_{kind}_config.json" for kind in ("weights", "constants")}
@@ -57,7 +57,7 @@ def check_program(path: Path, flag: str = "--allow-pickle") -> None:
                 f"{path} may run code that it holds: it has {error}",
                 f"export the model again, without such parts; if you trust its author, add {flag}",
             ) from error
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:  # of any other shape
             raise SourceError(
                 f"{path} is no torch.export program, or a damaged one: {first_line(error)}",
                 f"save it with torch.export.save, or give the model's code; if you trust its author, add {flag}",
@@ -69,11 +69,11 @@ def _check_members(archive: StoredZip) -> None:
     for name, member in archive.members.items():
         if name in _SMALL:
             if member.size > _WORD:
-                raise NotPlain(f"its {name} has {member.size} bytes")
+                raise Damaged(f"its {name} has {member.size} bytes")
         elif not _MEMBER.fullmatch(name):
             raise Refused(f"the member {name[:80]}")
     if archive.read("archive_format", _WORD) != b"pt2":
-        raise NotPlain("it is another kind of archive")
+        raise Damaged("it is another kind of archive")
 
 
 def _parsed(archive: StoredZip, name: str) -> Any:
@@ -81,7 +81,7 @@ def _parsed(archive: StoredZip, name: str) -> Any:
     try:
         return json.loads(archive.read(name, _JSON).decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise NotPlain(f"its {name} is no text") from error
+        raise Damaged(f"its {name} is no text") from error
 
 
 def _check_payloads(archive: StoredZip) -> None:
@@ -105,21 +105,21 @@ def _check_extent(archive: StoredZip, name: str, meta: Any) -> None:
     """A tensor lies within its bytes: torch makes one of any size out of nothing."""
     member = archive.members.get(name)
     if member is None or meta is None:
-        raise NotPlain(f"it holds no {name}")
+        raise Damaged(f"it holds no {name}")
     try:
         sizes = [size["as_int"] for size in meta["sizes"]]
         strides = [stride["as_int"] for stride in meta["strides"]]
         last = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     except KeyError as error:
-        raise NotPlain(f"its {name} has a size that is no number") from error
+        raise Damaged(f"its {name} has a size that is no number") from error
     reach = 0 if 0 in sizes else meta["storage_offset"]["as_int"] + last + 1
     if min(sizes + strides, default=0) < 0 or reach > member.size:  # an element takes a byte at least
-        raise NotPlain(f"its {name} is too short")
+        raise Damaged(f"its {name} is too short")
 
 
 def _check_samples(archive: StoredZip) -> None:
     if archive.members.get(_SAMPLES) is None:
-        raise NotPlain(f"it holds no {_SAMPLES}")
+        raise Damaged(f"it holds no {_SAMPLES}")
     if archive.members[_SAMPLES].size:
         _check_pickle(archive, _SAMPLES)
 

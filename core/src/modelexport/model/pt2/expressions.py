@@ -14,6 +14,8 @@ import math
 import re
 from typing import NamedTuple
 
+from .refused import Refused
+
 #: the most characters of an expression, bits of a number in it, summands once expanded, and arguments of a call
 _LENGTH, _BITS, _TERMS, _ARGUMENTS = 20_000, 4096, 4096, 64
 
@@ -73,10 +75,6 @@ _OPERATORS = (
     *(ast.BitAnd, ast.BitOr, ast.USub, ast.UAdd, ast.Not, ast.Invert, ast.And, ast.Or),
     *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
 )
-
-
-class Refused(ValueError):
-    """Something that is no part of the grammar, in a few words."""
 
 
 class _Size(NamedTuple):
@@ -159,7 +157,7 @@ def _number(value: object) -> _Size:
         return _Size(1, 1)
     if isinstance(value, int) and value.bit_length() <= 64:
         return _Size(max(value.bit_length(), 1), 1)
-    if isinstance(value, float) and (math.isinf(value) or abs(value) < 2.0**64):
+    if isinstance(value, float) and abs(value) < 2.0**64:
         return _ONE
     raise Refused(f"the value {str(value)[:80]!r}")
 

@@ -18,8 +18,9 @@ from enum import IntEnum
 from functools import cache, partial
 from typing import Any
 
-from .expressions import Refused, check_expression, check_guard, check_range
+from .expressions import check_expression, check_guard, check_range
 from .operators import check_operator
+from .refused import Refused
 
 Check = Callable[[Any], None]
 
@@ -28,13 +29,6 @@ _DEVICE = re.compile(r"[a-z]{1,20}", re.ASCII)
 
 #: what Python code that quotes a text can't hold
 _QUOTES = frozenset("\"'\\`")
-
-#: types that inputs may be nested in; those of transformers' outputs are as plain as a dict
-_NESTS = re.compile(
-    r"builtins\.(tuple|list|dict)|collections\.(OrderedDict|namedtuple|deque)|torch\.Size"
-    r"|torch\.fx\.immutable_collections\.immutable_(list|dict)|transformers\.[\w.]+Output\w*",
-    re.ASCII,
-)
 
 #: how deep graphs and nested inputs may be nested
 _DEPTH = 64
@@ -109,15 +103,27 @@ def _nesting(value: Any) -> None:
 
 def _branch(tree: Any, depth: int) -> None:
     kind, context, children = tree["type"], tree["context"], tree["children_spec"]
-    if kind is not None and not (isinstance(kind, str) and _NESTS.fullmatch(kind)):
-        raise Refused(f"inputs nested in {str(kind)[:80]!r}")
     if not depth:
         raise Refused("inputs that are nested too deep")
-    if isinstance(context, str) and kind is not None:
+    if kind is not None and not _reads_itself(kind):
         context = json.loads(context)
     _context(context, _DEPTH)
     for child in children:
         _branch(child, depth - 1)
+
+
+def _reads_itself(kind: Any) -> bool:
+    """Whether a type that inputs are nested in is a namedtuple, which torch reads without JSON.
+
+    Raises Refused for types with a reader of their own, which may import whatever it is told to.
+    """
+    from torch.utils import _pytree as pytree
+
+    known = pytree.SUPPORTED_SERIALIZED_TYPES.get(pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE.get(kind))
+    reader = known.from_dumpable_context if known is not None else None
+    if not isinstance(kind, str) or reader not in (None, pytree._namedtuple_deserialize):
+        raise Refused(f"inputs nested in {str(kind)[:80]!r}")
+    return reader is not None
 
 
 def _context(value: Any, depth: int) -> None:
@@ -133,9 +139,8 @@ def _context(value: Any, depth: int) -> None:
 
 def _node_metadata(value: Any) -> None:
     """What torch keeps of a node's origin: text, but for functions that it looks up by name."""
+    _table(_text, _text)(value)
     for key, text in value.items():
-        _text(key)
-        _text(text)
         if key == "source_fn_stack" and not re.fullmatch(r"[\w.,;<>$ ()\[\]-]*", text, re.ASCII):
             raise Refused(f"the function {text[:80]!r}")
 

@@ -12,11 +12,11 @@ import re
 from functools import cache
 from typing import Any
 
-from .expressions import Refused
+from .refused import Refused
 
 _OPERATOR = re.compile(r"torch\.ops\.([A-Za-z]\w*|_[a-z]\w*)\.(\w+)\.([A-Za-z]\w*)", re.ASCII)
 _HIGHER_ORDER = re.compile(r"torch\.ops\.higher_order\.([a-z]\w*)", re.ASCII)
-_VMAP = re.compile(r"torch\._functorch\.predispatch\._[a-z_]+", re.ASCII)
+_VMAP = re.compile(r"torch\._functorch\.predispatch\.[a-z_]+", re.ASCII)
 
 #: Python's own, which torch writes of arithmetic with sizes
 _SIZES = frozenset(
@@ -40,17 +40,9 @@ _GRAPHS = frozenset(
 
 #: libraries whose operators do nothing but compute, whatever text they take
 _COMPUTING = frozenset(
-    (
-        "aten",
-        "prims",
-        "quantized",
-        "_quantized",
-        "quantized_decomposed",
-        "torchao",
-        "onednn",
-        "mkldnn",
-        "torchvision",
-    )
+    """
+    aten prims export quantized _quantized quantized_decomposed torchao onednn mkldnn torchvision
+    """.split()  # noqa: SIM905  a paragraph, not a column
 )
 
 #: libraries of PyTorch for its own use: compiled code's, other machines', storages past their ends

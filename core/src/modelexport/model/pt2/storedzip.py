@@ -15,6 +15,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from .refused import Damaged, Refused
+
 #: the end of the directory, the same for large archives, and where that is
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 
@@ -31,10 +33,6 @@ _MEMBERS, _DIRECTORY = 200_000, 64 << 20
 _NAME = re.compile(rb"[\w.+@=, -]+(/[\w.+@=, -]+)+", re.ASCII)
 
 
-class NotPlain(ValueError):
-    """The archive is no zip as PyTorch writes it: what is wrong with it, in a few words."""
-
-
 @dataclass(frozen=True)
 class Member:
     """Where the bytes of a member lie in the file."""
@@ -46,7 +44,8 @@ class Member:
 class StoredZip:
     """The members of an archive by name, without the folder that all of them are in.
 
-    Raises NotPlain where two readers may see two archives, and where anything is compressed or encrypted.
+    Raises Refused where two readers may see two archives, and where anything is compressed or encrypted; Damaged
+    for what is no archive.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -54,12 +53,12 @@ class StoredZip:
         self.members = _members(stream)
 
     def read(self, name: str, limit: int | None = None) -> bytes:
-        """The bytes of a member. Raises NotPlain where it is missing, or larger than `limit`."""
+        """The bytes of a member. Raises Damaged where it is missing, or larger than `limit`."""
         member = self.members.get(name)
         if member is None:
-            raise NotPlain(f"it holds no {name}")
+            raise Damaged(f"it holds no {name}")
         if limit is not None and member.size > limit:
-            raise NotPlain(f"its {name} has {member.size} bytes, more than {limit}")
+            raise Damaged(f"its {name} has {member.size} bytes, more than {limit}")
         return _read(self._stream, member.offset, member.size)
 
 
@@ -71,17 +70,17 @@ def _members(stream: BinaryIO) -> dict[str, Member]:
     for start, length, name, flags in entries:
         member, end = _behind_header(stream, start, length, name, flags, end)
         if not _NAME.fullmatch(name) or b".." in name.split(b"/") or b"." in name.split(b"/"):
-            raise NotPlain(f"a member has the name {name[:80]!r}")
+            raise Refused(f"the member {_shown(name)}")
         if name.lower() in seen:
-            raise NotPlain(f"two members have the name {name.decode()} (or differ in case only)")
+            raise Refused(f"two members of the name {name.decode()}, or that differ in case only")
         seen.add(name.lower())
         folder, _, rest = name.decode().partition("/")
         folders.add(folder)
         members[rest] = member
     if end + _descriptor(stream, end, offset) != offset:
-        raise NotPlain("something lies between its members and its directory")
+        raise Refused("something between its members and its directory")
     if len(folders) != 1:
-        raise NotPlain(f"its members lie in {len(folders)} folders")
+        raise Refused(f"members in {len(folders)} folders")
     return members
 
 
@@ -91,24 +90,39 @@ def _directory(stream: BinaryIO) -> tuple[int, int, int]:
     end = length - _END.size
     signature, disk, first, here, count, size, offset, comment = _unpack(_END, stream, end)
     if signature != b"PK\x05\x06" or comment:
-        raise NotPlain("it does not end as an archive does")
+        if _ends_before(stream, length):
+            raise Refused("something behind the end of its directory")
+        raise Damaged("it does not end as an archive does")
     found = disk, first, here, count, size, offset
     if end >= _LOCATOR.size and (locator := _unpack(_LOCATOR, stream, end - _LOCATOR.size))[0] == b"PK\x06\x07":
         end -= _LOCATOR.size + _END64.size
         if locator[1:] != (0, end, 1):
-            raise NotPlain("its directory has two ends")
+            raise Refused("a directory with two ends")
         signature, rest, _, _, disk, first, here, count, size, offset = _unpack(_END64, stream, end)
         if signature != b"PK\x06\x06" or rest != _END64.size - 12:
-            raise NotPlain("its directory has no end")
+            raise Damaged("its directory has no end")
         wide = disk, first, here, count, size, offset
         unsaid = (0xFFFF,) * 4 + (_UNKNOWN,) * 2
         if any(narrow not in (full, none) for narrow, full, none in zip(found, wide, unsaid, strict=True)):
-            raise NotPlain("its directory has two ends")
+            raise Refused("a directory with two ends")
     if (disk, first) != (0, 0) or here != count or offset + size != end:
-        raise NotPlain("its directory is not where it says")
+        raise Refused("a directory that is not where it says")
     if count > _MEMBERS or size > _DIRECTORY:
-        raise NotPlain(f"it has {count} members, in a directory of {size} bytes")
+        raise Damaged(f"it has {count} members, in a directory of {size} bytes")
     return offset, size, count
+
+
+def _ends_before(stream: BinaryIO, length: int) -> bool:
+    """Whether a directory ends before the file does, for a reader that looks for it further up."""
+    start = max(length - _END.size - 0xFFFF, 0)
+    tail = _read(stream, start, length - start)
+    at = tail.rfind(b"PK\x05\x06", 0, max(len(tail) - _END.size + 4, 0))
+    while at >= 0:
+        _, _, _, _, _, size, offset, _ = _END.unpack_from(tail, at)
+        if start + at - offset - size in (0, _END64.size + _LOCATOR.size):
+            return True
+        at = tail.rfind(b"PK\x05\x06", 0, at)
+    return False
 
 
 def _entries(directory: bytes, count: int) -> list[tuple[int, int, bytes, int]]:
@@ -116,20 +130,20 @@ def _entries(directory: bytes, count: int) -> list[tuple[int, int, bytes, int]]:
     found, at = [], 0
     while at < len(directory):
         if len(directory) - at < _ENTRY.size:
-            raise NotPlain("its directory is cut short")
+            raise Damaged("its directory is cut short")
         fields = _ENTRY.unpack_from(directory, at)
         signature, _, _, flags, method, _, _, _, packed, size, names, extras, comment, disk, _, _, start = fields
         at += _ENTRY.size
         name, extra = directory[at : at + names], directory[at + names : at + names + extras]
         at += names + extras + comment
         if signature != b"PK\x01\x02" or comment or disk or at > len(directory):
-            raise NotPlain("its directory is damaged")
+            raise Damaged("its directory is damaged")
         size, packed, start = _wide(extra, size, packed, start)
         if method or packed != size or flags & _ENCRYPTED:
-            raise NotPlain(f"its member {name[:80]!r} is compressed or encrypted")
+            raise Refused(f"the member {_shown(name)}, which is compressed or encrypted")
         found.append((start, size, name, flags))
     if len(found) != count or not found:
-        raise NotPlain("its directory does not hold what it says")
+        raise Damaged("its directory does not hold what it says")
     return found
 
 
@@ -140,16 +154,16 @@ def _wide(extra: bytes, *values: int) -> tuple[int, ...]:
         kind, size = struct.unpack_from("<2H", extra, at)
         if kind == 1:
             if wide:
-                raise NotPlain("a member has two sizes")
+                raise Refused("a member of two sizes")
             wide = extra[at + 4 : at + 4 + size]
         at += 4 + size
     if at != len(extra):
-        raise NotPlain("its directory is damaged")
+        raise Damaged("its directory is damaged")
     result = []
     for value in values:
         if value == _UNKNOWN:
             if len(wide) < 8:
-                raise NotPlain("a member has no size")
+                raise Damaged("a member has no size")
             value, wide = int.from_bytes(wide[:8], "little"), wide[8:]
         result.append(value)
     return tuple(result)
@@ -160,13 +174,13 @@ def _behind_header(
 ) -> tuple[Member, int]:
     """The member whose header begins at `start`, which must be where the one before ends; and its own end."""
     if start - _descriptor(stream, end, start) != end:
-        raise NotPlain(f"its member {name[:80]!r} is not where the one before it ends")
+        raise Refused(f"the member {_shown(name)}, which is not where the one before it ends")
     signature, _, own, method, _, _, _, packed, full, names, extras = _unpack(_HEADER, stream, start)
     begin = start + _HEADER.size
     same = signature == b"PK\x03\x04" and own == flags and not method and _read(stream, begin, names) == name
     unsaid = bool(flags & _DESCRIBED) and (packed, full) == (0, 0)
     if not same or not (unsaid or {packed, full} <= {size, _UNKNOWN}):
-        raise NotPlain(f"its member {name[:80]!r} is described in two ways")
+        raise Refused(f"the member {_shown(name)}, which is described in two ways")
     begin += names + extras
     return Member(begin, size), begin + size
 
@@ -179,15 +193,19 @@ def _descriptor(stream: BinaryIO, end: int, following: int) -> int:
     return 0
 
 
+def _shown(name: bytes) -> str:
+    return repr(name[:80].decode("utf-8", "replace"))
+
+
 def _unpack(layout: struct.Struct, stream: BinaryIO, offset: int) -> tuple[Any, ...]:
     return layout.unpack(_read(stream, offset, layout.size))
 
 
 def _read(stream: BinaryIO, offset: int, size: int) -> bytes:
     if offset < 0:
-        raise NotPlain("it is cut short")
+        raise Damaged("it is cut short")
     stream.seek(offset)
     data = stream.read(size)
     if len(data) != size:
-        raise NotPlain("it is cut short")
+        raise Damaged("it is cut short")
     return data
