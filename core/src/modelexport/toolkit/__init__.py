@@ -29,6 +29,7 @@ __all__ = [
     "call_arguments",
     "cases_to_time",
     "check_dtypes",
+    "check_pretrained",
     "check_readable",
     "check_regular",
     "compare",
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from .latency import cases_to_time, latency_ratios
     from .operators import Unsupported, check_dtypes, refusal
     from .patterns import matching
+    from .pretrained import check_pretrained
     from .provenance import innermost_line, module_path, source_line
     from .search import LeaveOut
     from .sizes import batches, bound_notes, bounded, bounds, size_combinations
@@ -143,6 +145,7 @@ _HOMES = {
     "call_arguments": "..model.reference:arguments",
     "cases_to_time": ".latency:cases_to_time",
     "check_dtypes": ".operators:check_dtypes",
+    "check_pretrained": ".pretrained:check_pretrained",
     "check_readable": ".files:check_readable",
     "check_regular": "..regular:check_regular",
     "compare": "..gate.compare:compare",

@@ -1,4 +1,4 @@
-"""The program that an artifact keeps for `mx quantize` may be a stranger's: it is checked before torch opens it."""
+"""The program that an artifact keeps for `mx quantize` may be a stranger's: it is checked before it is opened."""
 
 import pytest
 from modelexport.contract import Artifact

@@ -12,7 +12,7 @@ from modelexport.contract import Source, TensorSpec, stage
 from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line
 from modelexport.toolkit import reading, translated
 
-from . import files
+from . import files, kerasfile
 from .backend import quiet
 from .files import DEFAULT_SIGNATURE
 
@@ -48,7 +48,9 @@ class Graph(NamedTuple):
 
 
 def load_keras(path: Path, unsafe: bool) -> Source:
-    """A `.keras` (or HDF5) file. Raises SourceError, or UnsafeFileError for Lambda layers unless `unsafe`."""
+    """A `.keras` (or HDF5) file. Raises SourceError; UnsafeFileError where it may run code, unless `unsafe`."""
+    if not unsafe:
+        kerasfile.check(path)
     stage("load with Keras")
     with quiet():
         import keras
