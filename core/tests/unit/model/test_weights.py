@@ -126,7 +126,7 @@ def test_an_archive_packed_beyond_measure_is_not_unpacked(capture, tmp_path):
     ):
         for name in plain.namelist():
             packed.writestr(name, plain.read(name))
-    with pytest.raises(SourceError, match="would take 2000\\d+ bytes, packed into"):
+    with pytest.raises(SourceError, match=r"would take 2000\d+ bytes, packed into"):
         capture(tmp_path / "packed.pt")
 
 
