@@ -33,6 +33,7 @@ class RunOptions:
     """Options of running a captured program."""
 
     threads: int = option(0, "threads of PyTorch; 0 leaves them as they are")
+    allow_pickle: bool = option(False, "load a program even where that may run code that it holds")
 
 
 @hookimpl
@@ -63,19 +64,17 @@ def mx_run(artifact: Artifact, options: RunOptions) -> Session:
     import torch
 
     from ..contract.sessions import Session
-    from ..errors import first_line
-    from . import pickles, reference
+    from . import pt2, reference
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    pickles.check_program(artifact.entry_path)
-    try:
-        program = torch.export.load(artifact.entry_path)
-    except Exception as error:
-        raise RuntimeFailure(
-            f"PyTorch can't load {artifact.entry_path}: {first_line(error)}",
-            "capture the model again with this torch",
-        ) from error
+    program = pt2.load_program(
+        artifact.entry_path,
+        options.allow_pickle,
+        RuntimeFailure,
+        "capture the model again with this torch",
+        flag="-k allow-pickle=true",
+    )
     # torch guards against sizes that it did not trace, such as one step of a dim that comes in steps: a Session
     # checks that sizes are those declared, and the gate that these are computed right.
     module = program.module(check_guards=False)

@@ -16,12 +16,12 @@ from typing import Any
 
 from ..contract.sources import LoadOptions, Source
 from ..contract.target import CAPTURED, MODULE
-from ..errors import SourceError, first_line
+from ..errors import SourceError
 from ..plugins import entries, known, manager
 from ..plugins.installed import importable
 from ..store import manifest
 from ..usercode import guarded, import_object, names_object
-from . import pickles, reference, weights
+from . import pt2, reference, weights
 
 
 def resolve(ref: Any, options: LoadOptions) -> Source:
@@ -39,7 +39,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     if path.suffix == ".pt2":
         return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
     if manifest.is_in(path):
-        return _from_artifact(path)
+        return _from_artifact(path, options.allow_pickle)
     source = manager.load_source(text, options)
     if source is None:
         raise _unknown(path, text)
@@ -149,28 +149,17 @@ def _load_program(path: Path, allow_pickle: bool = False) -> Source:
     if not path.is_file():
         raise SourceError(f"no file {path}", "give the path of a torch.export program")
     _need_torch()
-    import torch
-
-    if not allow_pickle:
-        pickles.check_program(path)
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        raise SourceError(
-            f"{path} is no torch.export program, or a damaged one: {first_line(error)}",
-            "save it with torch.export.save, or give the model's code",
-        ) from error
-    return _captured_source(program)
+    return _captured_source(pt2.load_program(path, allow_pickle))
 
 
 def _captured_source(program: Any) -> Source:
     return Source(program, format=CAPTURED, inputs=reference.program_specs(program))
 
 
-def _from_artifact(path: Path) -> Source:
+def _from_artifact(path: Path, allow_pickle: bool) -> Source:
     """An artifact as a source: its own golden data stands for the model it was made from."""
     artifact = manifest.read(path)
-    program = _load_program(artifact.entry_path).module if artifact.format == CAPTURED else None
+    program = _load_program(artifact.entry_path, allow_pickle).module if artifact.format == CAPTURED else None
     return Source(
         program,
         inputs=artifact.inputs,

@@ -6,18 +6,23 @@ Reads safetensors, a sharded index (`*.index.json`, safetensors or torch), and w
 
 from __future__ import annotations
 
-import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import errors
 from ..errors import SourceError, UnsafeFileError
+from ..jsontext import read_json
 from ..plugins import known
 from ..plugins.installed import importable
+from ..regular import check_regular
 
 #: keys under which training frameworks keep the state dict inside a checkpoint
 _NESTED = ("state_dict", "model_state_dict", "model")
+
+#: how much larger than the file its contents may be, beside twice as large
+_SLACK = 64 << 20
 
 
 def load_into(module: Any, path: Path, allow_pickle: bool = False) -> None:
@@ -58,6 +63,7 @@ def _prefix_hint(missing: list[str], unexpected: list[str]) -> str:
 def read(path: Path, allow_pickle: bool = False) -> dict[str, Any]:
     """The tensors of a checkpoint by name."""
     path = locate(path)
+    check_regular(path, kind=SourceError)
     if path.name.endswith(".index.json"):
         return _read_shards(path, allow_pickle)
     if path.suffix == ".safetensors":
@@ -69,7 +75,7 @@ def locate(path: Path) -> Path:
     """The file that is meant by `path`, which may be a folder. Raises SourceError where there is none."""
     if path.is_dir():
         path = _index_in(path)
-    if not path.is_file():
+    if not path.exists():
         raise SourceError(f"no weights at {path}", "give a .safetensors file, an index of shards, or a state dict")
     return path
 
@@ -83,12 +89,12 @@ def _index_in(folder: Path) -> Path:
 
 def _read_shards(index: Path, allow_pickle: bool) -> dict[str, Any]:
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        shards = sorted(set(read_json(index, SourceError)["weight_map"].values()))
+    except (LookupError, TypeError, AttributeError) as error:
         raise SourceError(f"{index} is no index of weights: {error}", "it needs a 'weight_map'") from error
     state: dict[str, Any] = {}
     for shard in shards:
-        if Path(shard).name != shard:
+        if not isinstance(shard, str) or Path(shard).name != shard or shard.endswith(".index.json") or not shard:
             raise SourceError(f"{index} names the shard {shard!r} outside its folder", "don't use this file")
         state |= read(index.with_name(shard), allow_pickle)
     return state
@@ -110,6 +116,8 @@ def _read_torch(path: Path, allow_pickle: bool) -> dict[str, Any]:
 
     import torch
 
+    if not allow_pickle:
+        _check_expansion(path)
     try:
         value = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
@@ -122,6 +130,20 @@ def _read_torch(path: Path, allow_pickle: bool) -> dict[str, Any]:
     except Exception as error:
         raise SourceError(f"{path} is damaged: {errors.first_line(error)}", "get the file again") from error
     return _state_in(value, path)
+
+
+def _check_expansion(path: Path) -> None:
+    """Raise SourceError for an archive whose members are packed: torch stores them as they are, and reads any."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # an older file, or a damaged one, which torch says better
+    if size > 2 * path.stat().st_size + _SLACK:
+        raise SourceError(
+            f"{path} would take {size} bytes, packed into {path.stat().st_size}",
+            "save it with torch.save; if you trust its author, add --allow-pickle",
+        )
 
 
 def _pickled(path: Path) -> bool:

@@ -29,7 +29,7 @@ __all__ = [
     "call_arguments",
     "cases_to_time",
     "check_dtypes",
-    "check_program",
+    "check_pretrained",
     "check_readable",
     "check_regular",
     "compare",
@@ -52,6 +52,7 @@ __all__ = [
     "left_as_they_are",
     "listed",
     "load_golden",
+    "load_program",
     "low_sizes",
     "matching",
     "middle_sizes",
@@ -103,7 +104,7 @@ if TYPE_CHECKING:
     from ..model.inputs import DescribedSource
     from ..model.inputs import describe as describe_source
     from ..model.narrow import recaptured
-    from ..model.pickles import check_program
+    from ..model.pt2 import load_program
     from ..model.reference import ModuleState, eval_mode, name_outputs, to_numpy, to_torch
     from ..model.reference import arguments as call_arguments
     from ..model.reference import reference as module_reference
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     from .latency import cases_to_time, latency_ratios
     from .operators import Unsupported, check_dtypes, refusal
     from .patterns import matching
+    from .pretrained import check_pretrained
     from .provenance import innermost_line, module_path, source_line
     from .search import LeaveOut
     from .sizes import batches, bound_notes, bounded, bounds, size_combinations
@@ -145,7 +147,7 @@ _HOMES = {
     "call_arguments": "..model.reference:arguments",
     "cases_to_time": ".latency:cases_to_time",
     "check_dtypes": ".operators:check_dtypes",
-    "check_program": "..model.pickles:check_program",
+    "check_pretrained": ".pretrained:check_pretrained",
     "check_readable": ".files:check_readable",
     "check_regular": "..regular:check_regular",
     "compare": "..gate.compare:compare",
@@ -168,6 +170,7 @@ _HOMES = {
     "left_as_they_are": ".wording:left_as_they_are",
     "listed": ".wording:listed",
     "load_golden": "..gate.golden:load",
+    "load_program": "..model.pt2:load_program",
     "low_sizes": "..gate.cases:low_sizes",
     "matching": ".patterns:matching",
     "middle_sizes": "..gate.cases:middle_sizes",

@@ -1,11 +1,13 @@
 """`--weights`: a state dict in every form that is read, laid over the module of a factory."""
 
 import json
+import os
+import zipfile
 
 import modelexport
 import numpy as np
 import pytest
-from modelexport.errors import SourceError
+from modelexport.errors import SourceError, UnsafeFileError
 
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 
@@ -90,3 +92,66 @@ def test_a_shard_outside_the_folder_is_refused(capture, tmp_path):
     file.write_text(json.dumps({"weight_map": {"weight": "../elsewhere.safetensors"}}))
     with pytest.raises(SourceError, match="outside its folder"):
         capture(file)
+
+
+# --------------------------------------------------------------------------------------- files of strangers
+
+
+class Bomb:
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.bin", "weights.pth", "weights.ckpt"])
+def test_pickles_are_not_run(name, capture, tmp_path):
+    import torch
+
+    torch.save(Bomb(tmp_path / "lit"), tmp_path / name)
+    with pytest.raises(UnsafeFileError, match="only be read by unpickling") as caught:
+        capture(tmp_path / name)
+    assert "--allow-pickle" in caught.value.hint
+    assert not (tmp_path / "lit").exists()
+
+
+def test_an_archive_packed_beyond_measure_is_not_unpacked(capture, tmp_path):
+    import torch
+
+    torch.save({"weight": torch.zeros(50_000_000)}, tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", compression=zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(SourceError, match=r"would take 2000\d+ bytes, packed into"):
+        capture(tmp_path / "packed.pt")
+
+
+@pytest.mark.parametrize("name", ["pipe.pt", "pipe.safetensors", "pipe.safetensors.index.json"])
+def test_a_pipe_is_not_waited_for(name, capture, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError, match="is a FIFO"):
+        capture(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["[" * 200_000, "[]", "{}", '{"weight_map": 1}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": ["b"]}}']
+    + [f'{{"weight_map": {{"a": "{name}"}}}}' for name in ("../x.pt", "/x.pt", "w.index.json", "")],
+)
+def test_an_index_names_files_beside_it(index, capture, tmp_path):
+    (tmp_path / "w.index.json").write_text(index)
+    with pytest.raises(SourceError, match=r"w\.index\.json|is a folder"):
+        capture(tmp_path / "w.index.json")
+
+
+@pytest.mark.parametrize(
+    "header", [b"\xff" * 8, (1 << 62).to_bytes(8, "little"), b"\x08" + bytes(7) + b'{"a":1}}', b""]
+)
+def test_headers_of_safetensors_are_bounded(header, capture, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(header)
+    with pytest.raises(SourceError, match="is damaged"):
+        capture(tmp_path / "w.safetensors")

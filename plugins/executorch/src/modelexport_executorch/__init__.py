@@ -86,6 +86,7 @@ class QuantizeOptions:
     )
     group_size: int = option(32, "weights that share a scale in 4 bits; a multiple of 32")
     exclude: tuple[str, ...] = option((), "layers to leave in float32, by the name of their weight; * and ? match")
+    allow_pickle: bool = option(False, "load the kept program even where that may run code that it holds")
 
     def __post_init__(self) -> None:
         if self.bits == 4 and self.mode == "static":

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelexport.contract import Artifact, Captured
 from modelexport.errors import ConversionError, OptionError, RuntimeFailure, first_line, is_disk_error
-from modelexport.toolkit import check_program, dynamic_shapes
+from modelexport.toolkit import dynamic_shapes, load_program
 
 from . import backend
 
@@ -50,24 +50,19 @@ def keep(program: Any, out: Path) -> None:
     torch.export.save(program, out / PROGRAM)
 
 
-def kept(artifact: Artifact) -> Captured:
+def kept(artifact: Artifact, trusted: bool = False) -> Captured:
     """The captured program that the artifact keeps.
 
-    Raises OptionError where it keeps none, ConversionError where this PyTorch can't load it.
+    Raises OptionError where it keeps none, ConversionError where this PyTorch can't load it, and UnsafeFileError
+    where that might run code that the file holds, unless it is `trusted`.
     """
-    import torch
-
     path = artifact.path / PROGRAM
     if not path.is_file():
         raise OptionError(
             f"{artifact.path} does not keep the captured program, which quantization starts from",
             "export it again, without -k keep-program=false",
         )
-    check_program(path)
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        raise ConversionError(
-            f"PyTorch can't load {path}: {first_line(error)}", "export the model again with this torch"
-        ) from error
+    program = load_program(
+        path, trusted, ConversionError, "export the model again with this torch", flag="-k allow-pickle=true"
+    )
     return Captured(program, artifact.inputs, artifact.outputs, dynamic_shapes(artifact.inputs))

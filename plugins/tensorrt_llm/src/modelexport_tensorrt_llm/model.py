@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelexport.errors import MxError, RuntimeFailure, first_line
-from modelexport.toolkit import listed
+from modelexport.toolkit import check_pretrained, listed
 
 from . import dequantize, files
 from .backend import silenced
@@ -50,9 +50,12 @@ def _built(folder: Path, state: Mapping[str, Any]) -> Any:
     import torch
     import transformers
 
+    check_pretrained(folder)
     try:
         with silenced():
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             if hasattr(config, "quantization_config"):
                 del config.quantization_config  # the weights are plain by now
             kind = getattr(transformers, (config.architectures or [""])[0], transformers.AutoModelForCausalLM)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.errors import ConversionError, MxError, OptionError, first_line
-from modelexport.toolkit import listed, stage, steps
+from modelexport.toolkit import check_pretrained, listed, stage, steps
 
 from . import texts
 from .backend import silenced
@@ -51,9 +51,10 @@ def pretrained(folder: Path, dtype: str) -> Any:
     import torch
     import transformers
 
+    check_pretrained(folder)
     stage(f"load {folder.name} with transformers")
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind = getattr(transformers, (config.architectures or [""])[0], transformers.AutoModelForCausalLM)
         model = kind.from_pretrained(
             folder,

@@ -8,6 +8,8 @@ batch.py        makes a file that was converted at one batch size take any
 naming.py       layers named as the model's modules
 source.py       .tflite files, .keras files and SavedModel folders as sources
 keras.py        Keras and SavedModel → model.tflite, through TensorFlow
+kerasfile.py    .keras files that may run code, which are refused
+savedmodel.py   SavedModels that do more than compute, which are refused
 session.py      model.tflite → Session, in the model's own dtypes and layout
 interpreter.py  LiteRT's interpreter on a file
 quantize/       smaller and faster copies, by ai-edge-quantizer

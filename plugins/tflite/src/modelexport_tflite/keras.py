@@ -11,7 +11,7 @@ from modelexport.contract import Source, TensorSpec, stage
 from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line
 from modelexport.toolkit import reading, scratch, translated
 
-from . import files
+from . import files, kerasfile, savedmodel
 from .backend import quiet
 from .files import DEFAULT_SIGNATURE
 
@@ -47,7 +47,9 @@ class Graph(NamedTuple):
 
 
 def load_keras(path: Path, unsafe: bool) -> Source:
-    """A `.keras` (or HDF5) file. Raises SourceError, or UnsafeFileError for Lambda layers unless `unsafe`."""
+    """A `.keras` (or HDF5) file. Raises SourceError; UnsafeFileError where it may run code, unless `unsafe`."""
+    if not unsafe:
+        kerasfile.check(path)
     stage("load with Keras")
     with quiet():
         import keras
@@ -108,10 +110,15 @@ def _refused(path: Path, error: Exception) -> MxError:
 # --------------------------------------------------------------------------------------- SavedModel
 
 
-def load_saved(path: Path) -> Source:
-    """A SavedModel folder: its signature `serving_default`, or the only one. Raises SourceError."""
+def load_saved(path: Path, unsafe: bool) -> Source:
+    """A SavedModel folder: its signature `serving_default`, or the only one.
+
+    Raises SourceError; UnsafeFileError where it does more than compute, unless `unsafe`.
+    """
     stage("load with TensorFlow")
     with quiet(), reading(path, "SavedModel"):
+        if not unsafe:
+            savedmodel.check(path)
         session, signatures = _graph(path)
     if DEFAULT_SIGNATURE not in signatures and len(signatures) != 1:
         raise SourceError(

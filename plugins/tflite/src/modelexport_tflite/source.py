@@ -32,7 +32,8 @@ def load(ref: str, options: LoadOptions) -> Source | None:
     """The model at `ref`, or None for what is neither TFLite nor TensorFlow.
 
     Raises SourceError for a missing or damaged file, inputs other than `options` declares, or where TensorFlow is
-    not installed; UnsafeFileError for an HDF5 file, or Lambda layers, unless `options.allow_pickle`.
+    not installed; UnsafeFileError for what may run code, unless `options.allow_pickle`: HDF5, Lambda layers,
+    graphs that touch files.
     """
     path = Path(ref)
     if path.suffix == ".tflite":
@@ -48,7 +49,7 @@ def load(ref: str, options: LoadOptions) -> Source | None:
         source = keras.load_keras(path, options.allow_pickle)
     elif (path / "saved_model.pb").is_file():
         check_readable(path / "saved_model.pb", "a SavedModel's folder", *_TENSORFLOW)
-        source = keras.load_saved(path)
+        source = keras.load_saved(path, options.allow_pickle)
     else:
         return None
     return replace(source, inputs=_declared(path, source.specs, options))

@@ -137,8 +137,40 @@ def test_a_lambda_layer_needs_the_flag(digits, tmp_path):
 def test_a_damaged_keras_file_is_named(tmp_path):
     pytest.importorskip("tensorflow")
     (tmp_path / "text.keras").write_text("no archive")
-    with pytest.raises(SourceError, match=r"Keras can't load .*text\.keras"):
+    with pytest.raises(SourceError, match=r"text\.keras is no \.keras file, or a damaged one"):
         adopt(tmp_path / "text.keras", tmp_path)
+
+
+@pytest.mark.parametrize("where", ["called", "loaded", "in a function"])
+def test_a_saved_model_that_writes_files_needs_the_flag(where, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    marker = tmp_path / "lit"
+
+    @tf.function
+    def inside(name, text):
+        tf.io.write_file(name, text)
+        return tf.constant(0)
+
+    class Net(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "x")])
+        def serve(self, x):
+            write = inside if where == "in a function" else tf.io.write_file
+            with tf.control_dependencies([write(str(marker), "lit")]):
+                return {"y": x * 2}
+
+    if where == "loaded":
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            x = tf.compat.v1.placeholder(tf.float32, [None, 4], "x")
+            tf.compat.v1.saved_model.simple_save(
+                session, str(tmp_path / "saved"), {"x": x}, {"y": x * 2}, tf.io.write_file(str(marker), "lit")
+            )
+    else:
+        net = Net()
+        tf.saved_model.save(net, str(tmp_path / "saved"), signatures={"serving_default": net.serve})
+    with pytest.raises(UnsafeFileError, match="operators that touch files or code: WriteFile") as caught:
+        adopt(tmp_path / "saved", tmp_path)
+    assert "--allow-pickle" in caught.value.hint
+    assert not marker.exists()
 
 
 def test_a_damaged_saved_model_is_named(tmp_path):

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from modelexport.errors import SourceError, first_line
+from modelexport.toolkit import open_regular
 
 #: describes the model; says how ModelOpt has quantized it
 CONFIG, QUANTIZATION = "config.json", "hf_quant_config.json"
 
 #: lists the parts of a sentence-transformers pipeline; says what is done to a text before it is tokenized
 MODULES, SENTENCES = "modules.json", "sentence_bert_config.json"
+
+#: the most bytes of a JSON file
+LIMIT = 256 << 20
 
 #: describes how images become pixels
 PROCESSOR = "preprocessor_config.json"
@@ -22,8 +26,9 @@ PROCESSOR = "preprocessor_config.json"
 def read_json(file: Path) -> Any:
     """What a JSON file holds. Raises SourceError where it is missing or damaged."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with open_regular(file, LIMIT, SourceError) as stream:
+            return json.loads(stream.read().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise damaged(file, error) from error
 
 

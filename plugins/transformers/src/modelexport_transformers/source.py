@@ -8,7 +8,7 @@ from typing import Any
 
 from modelexport.contract import Dim, LoadOptions, Source, TensorSpec, stage
 from modelexport.errors import MxError, SourceError, first_line
-from modelexport.toolkit import importable
+from modelexport.toolkit import check_pretrained, importable
 
 from . import forward, model, processing, tasks
 from .backend import silenced
@@ -47,6 +47,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Source:
 
 
 def _load(checkpoint: Checkpoint, task: str | None, options: LoadOptions) -> Source:
+    for folder in {checkpoint.folder, checkpoint.root}:
+        check_pretrained(folder)
     model.refuse_foreign(checkpoint)
     architectures = list(checkpoint.config.get("architectures") or ())
     task = task or tasks.of_architecture(architectures)

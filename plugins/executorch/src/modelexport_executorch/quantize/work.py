@@ -51,7 +51,7 @@ def prepared(artifact: Artifact, options: QuantizeOptions, calibration: Calibrat
     Raises OptionError for what can't be asked of it, ConversionError where PyTorch can't load its program.
     """
     _check(artifact)
-    captured = lowering.with_bounds(files.kept(artifact), artifact.details.get("bounds", {}))
+    captured = lowering.with_bounds(files.kept(artifact, options.allow_pickle), artifact.details.get("bounds", {}))
     layers = layers_of(captured.program)
     mode = _mode(layers, options)
     return Work(
