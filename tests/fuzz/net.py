@@ -1,4 +1,4 @@
-import torch, modelexport as mx
+import torch
 from modelexport.contract import Source
 
 
