@@ -193,7 +193,7 @@ WAYS = {"cli": through_cli, "api": through_api}
 def outcomes(
     format: str, count: int, seed: int, through: str = "cli", keep: Path | None = None
 ) -> Iterator[tuple[int, str, Outcome]]:
-    """The seed, the damaged file's name and the outcome of `count` runs; what was not clean is copied to `keep`."""
+    """Seed, name of the damaged file and outcome of each of `count` runs; `keep` gets what was not clean."""
     for module in RUNTIMES[format]:
         import_module(module)
     good = CORPUS / f"net.{format}"
