@@ -120,9 +120,16 @@ def damage(artifact: Path, rng: random.Random) -> str:
     entry = rng.choices(entries, weights)[0]
     data = damaged((artifact / entry["path"]).read_bytes(), rng)
     (artifact / entry["path"]).write_bytes(data)
-    entry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    (artifact / "manifest.json").write_text(json.dumps(manifest))
+    _correct(artifact, entry["path"], data)
     return str(entry["path"])
+
+
+def _correct(artifact: Path, name: str, data: bytes) -> None:
+    """Set size and sha256 of a file in the manifest to what they are."""
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    entry = next(entry for entry in manifest["files"] if entry["path"] == name)
+    entry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    (artifact / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 # --------------------------------------------------------------------------------------- runs
@@ -218,11 +225,28 @@ def make() -> None:
     import modelexport as mx
 
     source = Path(__file__).parent / "net.py"
+    os.chdir(source.parent)  # the manifest says where the model came from, as it was given
     for format in RUNTIMES:
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(source.parent):  # type: ignore[attr-defined]
-            (artifact,) = mx.export(f"{source.name}:net", format, folder)
+        with tempfile.TemporaryDirectory() as folder:
+            options = {"keep-program": False} if format == "executorch" else {}
+            (artifact,) = mx.export(f"{source.name}:net", format, folder, options=options)
+            if format == "onnx":
+                _without_places(artifact.path)
             shutil.rmtree(CORPUS / artifact.path.name, ignore_errors=True)
             shutil.copytree(artifact.path, CORPUS / artifact.path.name)
+
+
+def _without_places(artifact: Path) -> None:
+    """An ONNX artifact without the notes on each node, which name folders of the machine that wrote it."""
+    import onnx
+
+    model = onnx.load(artifact / "model.onnx")
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    del model.graph.metadata_props[:]
+    data = model.SerializeToString()
+    (artifact / "model.onnx").write_bytes(data)
+    _correct(artifact, "model.onnx", data)
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """How many nodes a model has, found before ONNX Runtime opens it: a million of them keep it busy for hours.
 
-The protobuf is read by its own rules (https://protobuf.dev/programming-guides/encoding/), as far as messages lead to
-nodes, since neither onnx nor protobuf is needed to run an artifact. Weights are passed over.
+The protobuf is read by its own rules (https://protobuf.dev/programming-guides/encoding/), as far as messages lead
+to nodes, since neither onnx nor protobuf is needed to run an artifact. Weights are passed over.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Counter:
 
 
 def check(path: Path) -> None:
-    """Raise RuntimeFailure for a file with more nodes than ONNX Runtime can open in good time, or a damaged one."""
+    """Raise RuntimeFailure for a file with more nodes than ONNX Runtime opens in good time, or a damaged one."""
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _Counter(data).model()

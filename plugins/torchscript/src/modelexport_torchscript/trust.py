@@ -113,7 +113,7 @@ def _damaged(path: Path, why: str) -> RuntimeFailure:
 
 
 def _members(names: list[str]) -> Iterator[Found]:
-    """Members that torch.jit.save does not write, and those that differ in case alone, which its reader confuses."""
+    """Members that torch.jit.save does not write; those that differ in case alone, which its reader confuses."""
     seen: set[str] = set()
     for name in names:
         if not _MEMBERS.fullmatch(name):
