@@ -58,7 +58,8 @@ def test_a_signal_reaches_the_work(name):
     """It gets time to clean up, and its status is what remains."""
     process = start(
         f"signal.signal(signal.{name}, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))\n"
-        "try:\n    print('ready', flush=True)\n    time.sleep(30)\nexcept KeyboardInterrupt:\n    print('cleaned', flush=True)\n    return 130"
+        "try:\n    print('ready', flush=True)\n    time.sleep(30)\n"
+        "except KeyboardInterrupt:\n    print('cleaned', flush=True)\n    return 130"
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(getattr(signal, name))
