@@ -46,6 +46,7 @@ def export(
     verify: bool = True,
     allow_pickle: bool = False,
     allow_download: bool = False,
+    allow_file_access: bool = False,
     precision: str | None = None,
     calibration: Any = None,
     samples: int = 128,
@@ -76,7 +77,7 @@ def export(
             source,
             (targets,) if isinstance(targets, str) else tuple(dict.fromkeys(targets)),
             Path(out),
-            _load_options(inputs, weights, task, allow_pickle, allow_download),
+            _load_options(inputs, weights, task, allow_pickle, allow_download, allow_file_access),
             Judgement.read(calibration, samples, seed, column, metric, evaluate, max_drop),
             Verification.read(verify, tolerance, _path(sample)),
             register=register,
@@ -115,6 +116,7 @@ def verify(
     task: str | None = None,
     allow_pickle: bool = False,
     allow_download: bool = False,
+    allow_file_access: bool = False,
     progress: Progress = silent,
 ) -> Artifact:
     """Run the parity gate on an artifact again, against its golden data or, with `source`, the model itself.
@@ -123,7 +125,7 @@ def verify(
     Raises ParityError when the gate fails: the manifest then says `"verified": false`.
     """
     with telling(progress):
-        loading = _load_options(inputs, weights, task, allow_pickle, allow_download)
+        loading = _load_options(inputs, weights, task, allow_pickle, allow_download, allow_file_access)
         verification = Verification.read(True, tolerance, _path(sample))
         return recheck.verify(Path(path), source, loading, options or {}, verification)
 
@@ -204,7 +206,7 @@ def benchmark(
     """
     with telling(progress):
         ref = None if baseline is None else os.fspath(baseline)
-        against = Baseline(ref, compile_baseline, _load_options((), weights, task, False, False))
+        against = Baseline(ref, compile_baseline, _load_options((), weights, task))
         listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         artifacts = [load(path) for path in listed]
         effort = Effort(runs, seconds, warmup, threads)
@@ -216,9 +218,10 @@ def _path(path: PathLike | None) -> Path | None:
 
 
 def _load_options(
-    inputs: Sequence[str], weights: PathLike | None, task: str | None, allow_pickle: bool, allow_download: bool
+    inputs: Sequence[str], weights: PathLike | None, task: str | None, *allowed: bool
 ) -> LoadOptions:
-    return LoadOptions(tuple(inputs), _path(weights), task, allow_pickle, allow_download)
+    """`allowed`: unpickling, downloads, files that a model's code opens."""
+    return LoadOptions(tuple(inputs), _path(weights), task, *allowed)
 
 
 __all__ = ["benchmark", "export", "load", "optimize", "quantize", "run", "verify"]

@@ -101,7 +101,7 @@ class RuntimeFailure(MxError):
 
 
 class UnsafeFileError(MxError):
-    """A file can only be read by unpickling it, which runs whatever code it holds."""
+    """Reading or running a file could do more than compute: run Python code that it holds, or open other files."""
 
     exit_code = 14
 

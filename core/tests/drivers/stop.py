@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 from modelexport import cli
-from modelexport.cli import stopping
 from modelexport.store import manifest
 
 #: seconds within which a run that was asked to end must have ended
@@ -29,8 +28,11 @@ def start(arguments, temporary):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
-        stopping.listen()
-        os._exit(cli._run(arguments))
+        sys.argv = ["mx", *arguments]
+        try:
+            cli.main()
+        except SystemExit as end:
+            os._exit(end.code)
     return pid
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import MxError, TargetError, UsageError, __version__
+from ..errors import MxError, RuntimeFailure, TargetError, UsageError, __version__
 from ..plugins import commands
 from . import stopping
 
@@ -92,10 +92,29 @@ def cli(files: tuple[str, ...]) -> None:
         add_files(files)
 
 
+#: commands that give model files to runtimes and converters, which may take their process down
+GUARDED = ("export", "run", "optimize", "quantize", "verify", "benchmark")
+
+
 def main() -> NoReturn:
     """Entry point: every expected failure is one line with a hint, and the exit code of its class."""
     stopping.listen()
-    sys.exit(_run(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    if not set(GUARDED) & set(arguments):
+        sys.exit(_run(arguments))
+    from .guard import guarded
+
+    sys.exit(guarded(lambda: _run(arguments), lambda name: _report(_crash(name), arguments)))
+
+
+def _crash(name: str) -> MxError:
+    """The error for work that a signal has ended."""
+    if name == "SIGKILL":
+        return RuntimeFailure("the process was killed (SIGKILL)", "out of memory? Try smaller sizes")
+    return RuntimeFailure(
+        f"a runtime or a converter took the process down ({name})",
+        "the model file may be damaged; if it is not, try another version of the runtime",
+    )
 
 
 def _run(arguments: list[str]) -> int:

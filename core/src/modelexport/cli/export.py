@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 @click.option("--no-verify", is_flag=True, help="Skip the parity gate; the manifest then says so.")
 @click.option("--allow-pickle", is_flag=True, help="Unpickle weights: runs code that the file holds.")
 @click.option("--allow-download", is_flag=True, help="Let a source plugin download a model.")
+@click.option("--allow-file-access", is_flag=True,
+              help="Load a model whose code opens files: it can read and write any of yours.")  # fmt: skip
 @shared.standard_options
 @shared.working
 def command(
@@ -80,6 +82,7 @@ def command(
     no_verify: bool,
     allow_pickle: bool,
     allow_download: bool,
+    allow_file_access: bool,
     as_json: bool,
 ) -> None:
     """Export SOURCE to every target, and verify each copy in a fresh process.
@@ -120,6 +123,7 @@ def command(
             verify=not no_verify,
             allow_pickle=allow_pickle,
             allow_download=allow_download,
+            allow_file_access=allow_file_access,
             precision=precision,
             calibration=calibration,
             samples=samples,

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ..errors import OutputError
 
-#: the signal that stopped this process, if one did
+#: the signal that stopped this process, if one did, and when the last one came
 _received: list[int] = []
+_last = -math.inf
+
+#: seconds within which a second signal is the same wish: whoever ends a group of processes, ends each of them, and
+#: those hand it on to each other
+_SAME = 1.0
 
 
 def listen() -> None:
     """From now on, a signal that asks the process to end raises KeyboardInterrupt, so that all is put in order."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        # whoever started us with nohup wants the signal ignored
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+        # whoever started us with nohup, or in the background of a script, wants the signal ignored
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
 
 
 def _stop(number: int, _: Any) -> None:
-    _received.append(number)
-    raise KeyboardInterrupt
+    global _last
+    before, _last = _last, time.monotonic()
+    if _last - before > _SAME:
+        _received.append(number)
+        raise KeyboardInterrupt
 
 
 def reason() -> tuple[int, str]:

@@ -26,6 +26,8 @@ from .show import artifacts, progress, tables
 @click.option("--tolerance", help="Parity budget: a number, or atol=…,rtol=…,noise=…,cosine=….")
 @click.option("--allow-pickle", is_flag=True, help="Unpickle weights: runs code that the file holds.")
 @click.option("--allow-download", is_flag=True, help="Let a source plugin download the source.")
+@click.option("--allow-file-access", is_flag=True,
+              help="Load a model whose code opens files: it can read and write any of yours.")  # fmt: skip
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtime.")
 @shared.standard_options
 @shared.working
@@ -38,6 +40,7 @@ def command(
     tolerance: str | None,
     allow_pickle: bool,
     allow_download: bool,
+    allow_file_access: bool,
     pairs: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -59,6 +62,7 @@ def command(
             task=task,
             allow_pickle=allow_pickle,
             allow_download=allow_download,
+            allow_file_access=allow_file_access,
             progress=show,
         )
     if as_json:

@@ -72,6 +72,10 @@ def build_options(kind: type, values: Mapping[str, Any], owner: str) -> Any:
     return kind(**arguments)
 
 
+#: by convention, the option of a verb that loads a model whose code may open files; --allow-file-access sets it
+FILE_ACCESS = "allow-file-access"
+
+
 def option_keys(kind: type) -> set[str]:
     """The keys of the options of the dataclass `kind`."""
     return {key_of(f.name) for f in fields(kind)} if is_dataclass(kind) else set()

@@ -76,6 +76,7 @@ class LoadOptions:
     task: str | None = None
     allow_pickle: bool = False
     allow_download: bool = False
+    allow_file_access: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..contract.artifacts import Artifact
@@ -22,19 +24,24 @@ from ..errors import (
 from . import manager
 from .manager import Plugin
 
+#: bytes that a disk must still take, for a failure not to be its own
+_LITTLE = 1 << 20
+
 
 def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
     """Call the hook `mx_VERB`; whatever the plugin did not translate itself becomes an MxError here."""
     try:
         return getattr(plugin.hook, f"mx_{verb}")(**arguments)
-    except MxError:
-        raise
     except Exception as error:
-        if is_disk_error(error):
+        if isinstance(error, MxError) and not isinstance(error, ConversionError):
+            raise
+        if full := _disk_cause(error) if is_disk_error(error) else _full(arguments.get("out")):
             raise OutputError(
-                f"can't write the {plugin.target.name} artifact: {_disk_cause(error)}",
+                f"can't write the {plugin.target.name} artifact: {full}",
                 "free some space, or choose another disk with -o",
             ) from error
+        if isinstance(error, MxError):
+            raise
         kind = RuntimeFailure if verb in ("run", "benchmark") else ConversionError
         raise kind(
             f"{plugin.entry.distribution} failed to {verb}: {type(error).__name__}: {first_line(error)}",
@@ -46,6 +53,21 @@ def _disk_cause(error: BaseException | None) -> str:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return str(error)
+
+
+def _full(out: Path | None) -> str:
+    """Why a little more can't be written where a hook writes, or keeps what it works with; empty where it can.
+
+    Libraries tell of a full disk in words of their own, or of what came of it later.
+    """
+    for folder in () if out is None else (out, Path(tempfile.gettempdir())):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as stream:
+                stream.write(bytes(_LITTLE))
+        except OSError as error:
+            if is_disk_error(error):
+                return f"{error} ({folder})"
+    return ""
 
 
 def open_session(artifact: Artifact, values: Mapping[str, Any]) -> Session:

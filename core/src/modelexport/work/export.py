@@ -15,6 +15,7 @@ from typing import Any
 
 from ..contract import progress
 from ..contract.artifacts import Artifact
+from ..contract.options import FILE_ACCESS, option_keys
 from ..contract.sources import LoadOptions
 from ..contract.target import CAPTURED, MODULE, Target
 from ..data.samples import Samples
@@ -192,12 +193,20 @@ def _ways(request: Request, start: str, adopted: bool, certain: bool = True) -> 
     for route, step in wanted:
         if certain or step.target == route.target:
             manager.require(step.target, step.verb)
-    verbs = [calls.VerbCall(s.target, s.verb, s.options, s.target in request.targets) for _, s in wanted]
+    verbs = [_call(request, step) for _, step in wanted]
     options = iter(calls.options_of(verbs, request.values))
     return [
         _Way(route.target, tuple(_Step(s, manager.target(s.target), next(options)) for s in route.steps))
         for route in routes
     ]
+
+
+def _call(request: Request, step: plan.PlannedStep) -> calls.VerbCall:
+    """The call of a step's verb, with what the command allows where the verb has an option for it."""
+    call = calls.VerbCall(step.target, step.verb, step.options, step.target in request.targets)
+    if request.load.allow_file_access and FILE_ACCESS in option_keys(call.kind):
+        return call._replace(given={**step.options, FILE_ACCESS: True})
+    return call
 
 
 def _check_judgement(request: Request, routes: Sequence[plan.Route]) -> None:

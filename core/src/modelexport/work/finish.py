@@ -10,6 +10,7 @@ from typing import Any
 
 from ..contract import progress
 from ..contract.artifacts import Artifact, Build, Step
+from ..contract.options import FILE_ACCESS, option_keys
 from ..contract.parity import Parity
 from ..errors import ParityError, TargetError
 from ..gate import golden, verify
@@ -42,7 +43,7 @@ def finish(
     if verification.enabled:
         progress.stage(f"verify {artifact.format} in a fresh process")
         parity = verify.verify_artifact(
-            artifact, verification.tolerance, skipped=answers.skipped, child=verification.child
+            artifact, verification.tolerance, _allowed(artifact), answers.skipped, child=verification.child
         )
     else:
         parity = Parity(False, "not verified: --no-verify", skipped=answers.skipped)
@@ -66,6 +67,13 @@ def finish(
             f"look at {place}; a wider --tolerance or --no-verify are the ways round",
         )
     return replace(artifact, path=place)
+
+
+def _allowed(artifact: Artifact) -> dict[str, Any]:
+    """The run options of the gate: what the step that made the artifact was allowed, where the runtime asks."""
+    if not artifact.lineage or not artifact.lineage[-1].options.get(FILE_ACCESS):
+        return {}
+    return {FILE_ACCESS: True} if FILE_ACCESS in option_keys(calls.VerbCall(artifact.format, "run").kind) else {}
 
 
 def _check_precision(artifact: Artifact) -> None:

@@ -9,6 +9,7 @@ operators.py  operators without a kernel, and how that is said
 graph.py      walking the graphs of a program
 account.py    what was written: delegated share, operators left behind, memory plan, kernels
 bundle.py     model.bpte, a program with its own test cases
+program.py    what a .pte must be before the runtime reads it
 files.py      the files of an artifact: their names, how they are read and kept
 backend.py    ExecuTorch's runtime and its kernels, what both print kept off the terminal
 session.py    model.pte → Session

@@ -10,6 +10,7 @@ from modelexport.errors import ConversionError, OptionError, RuntimeFailure, fir
 from modelexport.toolkit import dynamic_shapes, load_program
 
 from . import backend
+from . import program as program_file
 
 #: the program, and the program with test cases inside
 FILE, BUNDLE = "model.pte", "model.bpte"
@@ -21,6 +22,7 @@ PROGRAM, RECORD = "source/captured.pt2", "source/etrecord.bin"
 def load(path: Path) -> Any:
     """The method `forward` of a program file. Raises RuntimeFailure with what the runtime said."""
     native = backend.runtime()
+    program_file.check(path)
     with backend.overheard() as lines:
         try:
             program = native._load_program(str(path), program_verification=native.Verification.InternalConsistency)

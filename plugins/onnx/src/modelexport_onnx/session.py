@@ -10,7 +10,7 @@ from modelexport.contract import Artifact, Session
 from modelexport.errors import CannotRunHere, OptionError, RuntimeFailure, first_line
 from modelexport.toolkit import importable, scratch
 
-from . import RunOptions, files, rounding
+from . import RunOptions, bounds, files, rounding
 
 if TYPE_CHECKING:
     from .rounding import Half
@@ -122,6 +122,7 @@ def open_file(path: Path, options: RunOptions, config: Mapping[str, str] | None 
 
     `config` are ONNX Runtime's session configuration entries: an artifact may need some to be fast.
     """
+    bounds.check(path)
     return _open(str(path), path.name, options, config)
 
 

@@ -6,6 +6,7 @@ probe.py      whether what was compiled computes what the module computes, on ot
 optimize.py   freeze and optimize_for_inference, kept where they are measured to be no slower
 session.py    model.pt → Session
 source.py     an existing TorchScript archive as a source
+trust.py      what an archive could do to this machine, found before it is loaded
 files.py      the archive: its name, and how one is recognized, written and loaded
 schema.py     what a loaded module says of itself: its forward, its methods, its mode
 operators.py  what TorchScript can't take, said with the user's line
@@ -30,6 +31,8 @@ __all__ = ["ExportOptions", "OptimizeOptions", "RunOptions"]
 
 INSTALL = "pip install 'modelexport-torchscript[export]'"
 
+_ALLOW = "load an archive whose code may touch files or processes: only if you trust who made it"
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -40,6 +43,7 @@ class ExportOptions:
         "trace records one run, script compiles the source; auto traces, and scripts where other inputs, or "
         "decisions on data in the model's code, show that a trace is not enough",
     )
+    allow_file_access: bool = option(False, _ALLOW)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class OptimizeOptions:
     method: Literal["auto", "freeze", "optimize_for_inference", "none"] = option(
         "auto", "what to try; kept only where it is measured to be no slower, auto keeps the fastest"
     )
+    allow_file_access: bool = option(False, _ALLOW)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class RunOptions:
 
     device: Literal["cpu", "cuda"] = option("cpu", "where the model runs")
     threads: int = option(0, "threads within an operator; 0 leaves PyTorch's setting as it is")
+    allow_file_access: bool = option(False, _ALLOW)
 
     def __post_init__(self) -> None:
         check_least("threads", self.threads, 0)

@@ -15,7 +15,7 @@ from modelexport.contract import Build, Source
 from modelexport.errors import ConversionError, ReferenceError
 from modelexport.toolkit import DescribedSource, Golden, copy_as, describe_source, eval_mode, listed
 
-from . import compiling, files, probe, schema
+from . import compiling, files, probe, schema, trust
 from .backend import DEPRECATED
 from .files import FILE
 
@@ -42,14 +42,17 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
     """Write `model.pt` into `out`: compiled from a live module, or an existing archive as it is.
 
     Raises ConversionError where neither way leads there: with the user's line that can't be compiled, and the
-    output and inputs for which a trace is wrong.
+    output and inputs for which a trace is wrong. Raises UnsafeFileError where the archive could touch files or
+    processes, unless `options` allow it.
     """
     if source.format == "torchscript":
-        return _carried(source, out)
+        return _carried(source, out, options.allow_file_access)
     described, place = describe_source(source), out / FILE
     with eval_mode(source):
         choice = _WAYS[options.mode](described, place)
-    program = files.load(place)
+    if not options.allow_file_access:
+        trust.check(place, "the model as TorchScript")
+    program = files.load(place, trusted=True)
     exported, callable_ = compiling.exported_methods(source.module), schema.methods(program)
     lost = [name for name in exported if name not in callable_]
     details = {
@@ -62,10 +65,10 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
     return Build(FILE, tools=("torch",), details=details, notes=notes)
 
 
-def _carried(source: Source, out: Path) -> Build:
+def _carried(source: Source, out: Path, trusted: bool) -> Build:
     """An existing archive in `out`: byte by byte, unless it was saved in training mode."""
     assert source.path is not None
-    program = files.load(source.path)
+    program = files.load(source.path, trusted=trusted)
     notes = [DEPRECATED]
     if schema.in_training(program):
         notes.insert(0, "the file was saved in training mode; the artifact is in eval mode")

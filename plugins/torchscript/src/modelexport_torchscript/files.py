@@ -1,6 +1,7 @@
 """The TorchScript archive: its name in an artifact, and how one is recognized, written and loaded.
 
-An archive is a zip of code and tensors. torch.jit.load runs none of it through Python's pickle.
+An archive is a zip of code and tensors. None of it goes through Python's pickle, but its code has operators that
+read and write files: `trust.py` looks for them before PyTorch loads anything.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from modelexport.errors import ConversionError, RuntimeFailure, SourceError, first_line, is_disk_error
 
+from . import trust
 from .backend import silenced
 
 FILE = "model.pt"
@@ -43,23 +45,31 @@ def _holds_code(path: Path) -> bool:
 
 
 def save(module: Any, path: Path) -> None:
-    """Write a compiled module. Raises ConversionError where PyTorch compiled it and can't save it."""
+    """Write a compiled module. Raises ConversionError where PyTorch compiled it and can't save it.
+
+    PyTorch's own writer of files takes the process down where the disk is full, so it writes into memory.
+    """
     with silenced():
         try:
-            module.save(str(path))
+            archive = module.save_to_buffer()
         except RuntimeError as error:
-            if is_disk_error(error):
-                raise
             raise ConversionError(
                 f"PyTorch compiled the model and can't save it: {first_line(error)}",
                 "does a parameter of type Tensor have the default None? Annotate it as Optional[Tensor]",
             ) from error
+    path.write_bytes(archive)
 
 
-def load(path: Path, device: str = "cpu") -> Any:
-    """The script module in a file, on `device`. Raises RuntimeFailure where PyTorch refuses it."""
+def load(path: Path, device: str = "cpu", trusted: bool = False) -> Any:
+    """The script module in a file, on `device`.
+
+    Raises UnsafeFileError where it could touch files or processes and is not `trusted`, RuntimeFailure where
+    PyTorch refuses it.
+    """
     import torch
 
+    if not trusted:
+        trust.check(path)
     try:
         with silenced():
             return torch.jit.load(str(path), map_location=device)

@@ -20,7 +20,7 @@ from modelexport.contract import Artifact, Build, Session
 from modelexport.errors import MxError, first_line, is_disk_error
 from modelexport.toolkit import GoldenCase, cases_to_time, latency_ratios, load_golden, steps, to_torch, verdict
 
-from . import files, schema, session
+from . import files, schema, session, trust
 from .backend import silenced
 from .files import FILE
 
@@ -59,11 +59,14 @@ class _Candidate:
 def optimize(artifact: Artifact, out: Path, options: OptimizeOptions) -> Build:
     """Write the fastest equivalent of the artifact into `out`: the model unchanged where nothing helps.
 
-    The details tell each method's latency relative to the model as it was, at each size measured.
+    The details tell each method's latency relative to the model as it was, at each size measured. Raises
+    UnsafeFileError for an archive that could touch files or processes, unless `options` allow it.
     """
     asked = _ASKED.get(options.method, (options.method,))
     cases = load_golden(artifact.golden).cases
     with tempfile.TemporaryDirectory(dir=out) as folder:
+        if not options.allow_file_access:
+            trust.check(artifact.entry_path)
         candidates = [_rewritten(name, artifact, Path(folder)) for name in steps(asked, "rewrite the model")]
         candidates = _timed(candidates, artifact, cases_to_time(cases))
         candidates = [_judged(each, artifact, cases) for each in candidates]
@@ -83,15 +86,15 @@ def _rewritten(method: str, artifact: Artifact, folder: Path) -> _Candidate:
     """The model rewritten by one method, and loaded again from its file."""
     import torch
 
-    before, file = files.load(artifact.entry_path), folder / f"{method}.pt"
+    before, file = files.load(artifact.entry_path, trusted=True), folder / f"{method}.pt"
     try:
         with silenced():
             methods = schema.methods(before)
             frozen = (
                 before if schema.is_frozen(before) else torch.jit.freeze(before.eval(), preserved_attrs=methods)
             )
-            frozen.save(str(file))
-            loaded = files.load(file)
+            files.save(frozen, file)
+            loaded = files.load(file, trusted=True)
             return _Candidate(method, file, session.for_inference(loaded) if method == session.AT_LOAD else loaded)
     except (MxError, RuntimeError) as error:
         if is_disk_error(error):
@@ -104,7 +107,7 @@ def _timed(candidates: Sequence[_Candidate], artifact: Artifact, cases: Sequence
     import torch
 
     runnable = [each for each in candidates if not each.refused]
-    base = files.load(artifact.entry_path)
+    base = files.load(artifact.entry_path, trusted=True)
     models = [session.as_it_runs(base, artifact), *(each.run for each in runnable)]
     ratios: dict[str, dict[str, float]] = {each.method: {} for each in candidates}
     for case in steps(cases, "time the model in turns") if runnable else ():
@@ -119,7 +122,7 @@ def _judged(candidate: _Candidate, artifact: Artifact, cases: Sequence[GoldenCas
     """The candidate, refused where it is fast enough and does not answer the golden data as it should."""
     if not candidate.good:
         return candidate
-    module, outputs = files.load(artifact.entry_path), [spec.name for spec in artifact.outputs]
+    module, outputs = files.load(artifact.entry_path, trusted=True), [spec.name for spec in artifact.outputs]
     call = session.caller(module, artifact.inputs, outputs, ready=candidate.run)
     judged = verdict(Session(call, artifact.inputs, artifact.outputs), cases, artifact.precision)
     return replace(candidate, refused=str(judged))

@@ -22,7 +22,11 @@ AT_LOAD = "optimize_for_inference"
 
 
 def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
-    """A Session on the artifact. Raises CannotRunHere without the GPU asked for, RuntimeFailure for a bad file."""
+    """A Session on the artifact.
+
+    Raises CannotRunHere without the GPU asked for, RuntimeFailure for a bad file, UnsafeFileError for one that
+    could touch files or processes, unless `options` allow it.
+    """
     import torch
 
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -31,7 +35,7 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
         )
     if options.threads:
         torch.set_num_threads(options.threads)
-    module = files.load(artifact.entry_path, options.device)
+    module = files.load(artifact.entry_path, options.device, options.allow_file_access)
     call = caller(
         module,
         artifact.inputs,

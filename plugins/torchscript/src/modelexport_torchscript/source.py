@@ -24,14 +24,15 @@ KIND = "TorchScript archive"
 def load(ref: str, options: LoadOptions) -> Source | None:
     """The archive at `ref` as a source, or None where there is no TorchScript.
 
-    Raises SourceError for a damaged archive, InputError where its inputs are not declared.
+    Raises SourceError for a damaged archive, InputError where its inputs are not declared, UnsafeFileError for one
+    that could touch files or processes, unless `options.allow_file_access`.
     """
     path = Path(ref)
     if not path.is_file() or not files.is_archive(path):
         return None
     check_readable(path, f"a {KIND}", ("torch",), INSTALL)
     with reading(path, KIND):
-        module = files.load(path)
+        module = files.load(path, trusted=options.allow_file_access)
         if not hasattr(module, "forward"):
             raise SourceError(f"{path} has no forward method", "save a module that has one")
     if not options.inputs:
@@ -42,7 +43,7 @@ def load(ref: str, options: LoadOptions) -> Source | None:
         )
     specs = unify_dims([TensorSpec.parse(text) for text in options.inputs])
     schema.takes_names(module, [spec.name for spec in specs])
-    kept = Kept(path, specs)
+    kept = Kept(path, specs, options.allow_file_access)
     return Source(inputs=specs, format="torchscript", path=path, reference=kept, state=kept)
 
 
@@ -57,8 +58,8 @@ def _declaration(argument: Any) -> str:
 class Kept:
     """The archive as a reference: outputs from inputs, and the state that its calls leave in its attributes."""
 
-    def __init__(self, path: Path, specs: tuple[TensorSpec, ...]) -> None:
-        self._path, self._specs = path, specs
+    def __init__(self, path: Path, specs: tuple[TensorSpec, ...], trusted: bool = False) -> None:
+        self._path, self._specs, self._trusted = path, specs, trusted
         self.restore()
         self._saved = self._fingerprint()
 
@@ -79,7 +80,7 @@ class Kept:
         return {name: to_numpy(value, f"output {name!r}").copy() for name, value in named.items()}
 
     def restore(self) -> None:
-        self._module = files.load(self._path).eval()
+        self._module = files.load(self._path, trusted=self._trusted).eval()
 
     def changed(self) -> bool:
         return self._fingerprint() != self._saved
