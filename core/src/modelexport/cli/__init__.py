@@ -119,28 +119,38 @@ def _crash(name: str) -> MxError:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = cli.main(arguments or ["--help"], prog_name="mx", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return _invoke(arguments)
+    except (click.Abort, KeyboardInterrupt):
+        return _stopped()
     except MxError as error:
-        return _report(error, arguments)
+        return _stopped() if stopping.was_asked() else _report(error, arguments)
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code, said = stopping.reason()
-        click.echo(said, err=True)
-        return code
     except click.ClickException as error:
         return _report(_usage(error), arguments)
     except BrokenPipeError:
         sys.stderr.close()
         return 141
     except Exception as error:  # noqa: BLE001  the last resort: a defect of ours, said in one line
+        if stopping.was_asked():
+            return _stopped()
         defect = MxError(
             f"internal error: {type(error).__name__}: {error}",
             "this is a defect of modelexport: please report it with the output of --debug",
         )
         defect.__cause__ = error
         return _report(defect, arguments)
+
+
+def _invoke(arguments: list[str]) -> int:
+    code = cli.main(arguments or ["--help"], prog_name="mx", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _stopped() -> int:
+    code, said = stopping.reason()
+    click.echo(said, err=True)
+    return code
 
 
 def _usage(error: click.ClickException) -> UsageError:

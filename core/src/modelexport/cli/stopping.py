@@ -38,11 +38,22 @@ def _stop(number: int, _: Any) -> None:
         raise KeyboardInterrupt
 
 
+def insist() -> None:
+    """Raise KeyboardInterrupt again where a library has taken the first for an error of its own and gone on."""
+    if _received:
+        raise KeyboardInterrupt
+
+
+def was_asked() -> bool:
+    """Whether this process was asked to end: whatever error it ends with then comes from that."""
+    return bool(_received)
+
+
 def reason() -> tuple[int, str]:
     """The exit code of a process that was stopped, and what to say of it."""
-    if not _received:
-        return 128 + signal.SIGINT, "interrupted"
-    return 128 + _received[0], f"stopped by {signal.Signals(_received[0]).name}"
+    number = _received[0] if _received else signal.SIGINT
+    said = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    return 128 + number, said
 
 
 @contextmanager

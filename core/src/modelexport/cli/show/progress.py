@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ...contract.progress import Event, Progress, silent
+from ...contract.progress import Event, Progress
+from .. import stopping
 
 
 @contextmanager
 def shown() -> Iterator[Progress]:
     """A line for each stage with the time it took, and a count while one with steps runs; nothing into a pipe."""
     if not sys.stderr.isatty():
-        yield silent
+        yield lambda _: stopping.insist()
         return
     from rich.console import Console
 
@@ -42,6 +43,7 @@ class _Stages:
     begun: float = 0.0
 
     def tell(self, event: Event) -> None:
+        stopping.insist()
         if self.last is None or event.stage != self.last.stage:
             self.end()
             self.begun = time.monotonic()
