@@ -10,7 +10,9 @@ from typing import Any
 from ..contract.artifacts import Artifact
 from ..contract.options import option_keys
 from ..contract.sources import LoadOptions
+from ..errors import SourceError
 from ..plugins import manager
+from ..regular import check_path
 from ..store import manifest
 
 
@@ -64,6 +66,7 @@ def contestants(
     ref = baseline.ref
     if ref is None:
         return [_artifact(each, values, threads) for each in artifacts]
+    check_path(ref, SourceError)
     if not (Path(ref) / manifest.NAME).is_file():
         return [*_sources(artifacts, baseline, threads), *(_artifact(each, values, threads) for each in artifacts)]
     base = Path(ref).resolve()

@@ -19,8 +19,10 @@ from .. import usercode
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec, cast, check_inputs
 from ..errors import InputError, OptionError, SourceError
+from ..regular import check_path
+from ..store.arrays import read_members
 from . import sections
-from .arrayfile import ArrayFile, read_members
+from .arrayfile import ArrayFile
 from .images import image_inputs
 from .readers import ARRAYS, FORMS, ImageFolder, Reader, Row, Yielded
 from .tables import SAVED, JsonLines, Lines, SavedDataset, Table
@@ -71,19 +73,23 @@ def check_reference(
     `open_samples` does.
     """
     _check_numbers(samples, seed)
-    path = Path(ref) if isinstance(ref, (str, os.PathLike)) else None
-    if column is None and path is not None and path.suffix.lower() in ARRAY_FILES and path.exists():
-        read_members(path)
-    else:
-        _open_rows(_NO_MODEL, ref, column)
+    if column is None and isinstance(ref, (str, os.PathLike)) and Path(ref).suffix.lower() in ARRAY_FILES:
+        check_path(ref)
+        if Path(ref).exists():
+            read_members(Path(ref))
+            return
+    _open_rows(_NO_MODEL, ref, column)
 
 
 def _check_numbers(samples: int, seed: int) -> None:
-    if samples < 1:
-        raise OptionError(f"{samples} samples are none", "--samples takes 1 or more")
+    if not 1 <= samples <= MOST:
+        raise OptionError(f"{samples} samples can't be taken", f"--samples takes 1 to {MOST}")
     if seed < 0:
         raise OptionError(f"{seed} is no seed", "--seed takes 0 or more")
 
+
+#: the most samples that are drawn
+MOST = 10_000_000
 
 #: stands for the artifact where a reference is looked at for itself
 _NO_MODEL = Artifact(Path(), "", "", (), ())
@@ -205,6 +211,8 @@ class Samples:
 
 
 def _open_rows(artifact: Artifact, ref: Any, column: str | None) -> Reader:
+    if isinstance(ref, (str, os.PathLike)):
+        check_path(ref)
     if isinstance(ref, (str, os.PathLike)) and (path := Path(ref)).exists():
         suffix = path.suffix.lower()
         if path.is_dir() and any((path / name).is_file() for name in SAVED):
@@ -297,14 +305,7 @@ class _Images:
 
     def make(self, rows: Sequence[Row], width: int = 0) -> Arrays:
         with _naming(rows):
-            try:
-                return image_inputs(self.artifact, [row.value for row in rows])
-            except (
-                OSError,
-                SyntaxError,
-                ValueError,
-            ) as error:  # Pillow images are decoded when their pixels are asked for
-                raise InputError(f"the image can't be read: {error}", "it is damaged") from error
+            return image_inputs(self.artifact, [row.value for row in rows])
 
 
 @dataclass(frozen=True)

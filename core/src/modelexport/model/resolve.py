@@ -19,9 +19,13 @@ from ..contract.target import CAPTURED, MODULE
 from ..errors import SourceError, first_line
 from ..plugins import entries, known, manager
 from ..plugins.installed import importable
+from ..regular import check_path
 from ..store import manifest
 from ..usercode import guarded, import_object, names_object
 from . import pickles, reference, weights
+
+#: the most bytes of an artifact's name; what is made of it and while it is made has suffixes, 255 in all
+LONGEST_NAME = 128
 
 
 def resolve(ref: Any, options: LoadOptions) -> Source:
@@ -32,6 +36,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     if not isinstance(ref, (str, os.PathLike)):
         return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
     text = os.fspath(ref)
+    check_path(text, SourceError)
     attribute = text.rpartition(":")[2]
     if names_object(text):
         return _finish(_from_factory(import_object(text), attribute), text, attribute, options)
@@ -72,7 +77,8 @@ def _finish(source: Source, ref: str, name: str, options: LoadOptions) -> Source
 
 
 def _safe_name(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "model"
+    plain = re.sub(r"[^\w.+-]+", "-", name).strip(".-")
+    return plain.encode()[:LONGEST_NAME].decode(errors="ignore") or "model"
 
 
 def _unknown(path: Path, text: str) -> SourceError:
