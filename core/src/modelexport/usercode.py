@@ -64,6 +64,12 @@ def names_object(ref: str) -> bool:
     return bool(separator) and (location.endswith(".py") or _DOTTED.fullmatch(location) is not None)
 
 
+def check_reference(ref: str | os.PathLike[str], kind: type[MxError] = SourceError) -> None:
+    """Raise `kind` where a reference names no code, and can be no path either."""
+    if not names_object(os.fspath(ref)):
+        check_path(ref, kind)
+
+
 def import_object(ref: str) -> Any:
     """What `file.py:name` or `package.module:name` names in the user's code. Raises SourceError."""
     location, _, attribute = ref.rpartition(":")

@@ -364,6 +364,9 @@ IMAGES = {
     "SVG": bytes_of(b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/hostname"/></svg>'),
     "HDF5": bytes_of(b"\x89HDF\r\n\x1a\n" + bytes(64)),
     "ICO": drawn("ICO", size=(16, 16)),
+    "16 bits of grey": drawn("PNG", "I;16"),
+    "32 bits of grey": drawn("TIFF", "I"),
+    "floats": drawn("TIFF", "F"),
     "a text chunk of 200 MB": bytes_of(
         png(4, 5, bytes(65), chunks=[(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000)))])
     ),
@@ -377,8 +380,6 @@ ODD_IMAGES = {
     "palette": drawn("PNG", "P"),
     "bilevel": drawn("TIFF", "1"),
     "with alpha": drawn("PNG", "RGBA"),
-    "16 bits of grey": drawn("PNG", "I;16"),
-    "floats": drawn("TIFF", "F"),
     "EXIF of 60 kB": lambda path: _with_exif(path),
 }
 

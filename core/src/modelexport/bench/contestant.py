@@ -10,10 +10,9 @@ from typing import Any
 from ..contract.artifacts import Artifact
 from ..contract.options import option_keys
 from ..contract.sources import LoadOptions
-from ..errors import SourceError
 from ..plugins import manager
-from ..regular import check_path
 from ..store import manifest
+from ..usercode import check_reference, names_object
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ def contestants(
     ref = baseline.ref
     if ref is None:
         return [_artifact(each, values, threads) for each in artifacts]
-    check_path(ref, SourceError)
-    if not (Path(ref) / manifest.NAME).is_file():
+    check_reference(ref)
+    if names_object(ref) or not (Path(ref) / manifest.NAME).is_file():
         return [*_sources(artifacts, baseline, threads), *(_artifact(each, values, threads) for each in artifacts)]
     base = Path(ref).resolve()
     if base not in [each.path.resolve() for each in artifacts]:

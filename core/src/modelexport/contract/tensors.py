@@ -79,8 +79,10 @@ class Dim:
         return size in self.sizes
 
 
-#: the largest size of a dim, the most characters of a declaration, the most elements of an array that is made up
-SIZE, DECLARATION, ELEMENTS = 2**31 - 1, 4096, 2**28
+#: the largest size of a dim, the most axes (numpy's), the most characters of a declaration
+SIZE, AXES, DECLARATION = 2**31 - 1, 64, 4096
+#: the most elements of an array that is made up
+ELEMENTS = 2**28
 
 _DECLARATION = re.compile(r"(?P<name>[^:\[\]=\s]+):(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\]]*)\](?:=(?P<values>\S+))?")
 _DIM = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:=(?P<min>[0-9]+)\.\.(?P<max>[0-9]*)(?:/(?P<multiple>[0-9]+))?)?")
@@ -122,6 +124,8 @@ class TensorSpec:
                 f"unknown dtype {dtype!r} in the input declaration {text!r}", f"one of {', '.join(DTYPES)}"
             )
         parts = [part.strip() for part in match["shape"].split(",")] if match["shape"].strip() else []
+        if len(parts) > AXES:
+            raise OptionError(f"an input is declared with {len(parts)} axes", f"arrays have {AXES} at most")
         shape = tuple(_parse_dim(part, text) for part in parts)
         return cls(match["name"], dtype, shape, _parse_values(match["values"], dtype, text))
 

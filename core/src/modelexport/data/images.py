@@ -13,6 +13,7 @@ from .. import errors
 from ..contract.artifacts import Artifact
 from ..contract.tensors import cast
 from ..errors import InputError, MxError
+from ..quiet import quiet
 from ..regular import open_regular
 from .sections import check_rows, need, section
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 #: the most bytes of an image's file, and the most pixels of an image: as many as Pillow opens without a warning
-FILE, PIXELS = 1 << 30, 89_478_485
+FILE, PIXELS = 512 << 20, 89_478_485
 
 #: the most pixels of what a model gets: an image is resized first, by its shortest edge perhaps
 MADE = 1 << 24
@@ -59,17 +60,18 @@ def _row(image: Any, settings: Mapping[str, Any]) -> Array:
             image = _opened(io.BytesIO(kept["bytes"]))
         elif name:
             with open_regular(Path(name), FILE) as stream:
-                image = _opened(stream)
+                image = _opened(io.BytesIO(stream.read()))  # a file makes room for as much as is asked of it
         return pixels(image, settings)
 
 
-def _opened(stream: Any) -> Any:
+def _opened(stream: io.BytesIO) -> Any:
     """A Pillow image, decoded, and turned the way its EXIF data says it was taken."""
     from PIL import Image, ImageOps
 
     with Image.open(stream, formats=FORMATS) as image:
         _check_pixels(image.width, image.height, PIXELS)
-        image.load()
+        with quiet(native=image.format == "TIFF"):  # whose library writes past Python
+            image.load()
         return ImageOps.exif_transpose(image)
 
 
@@ -106,6 +108,8 @@ def pixels(image: Any, settings: Mapping[str, Any]) -> Array:
 
     color, (width, height) = settings["color"], image.size
     _check_pixels(width, height, PIXELS)
+    if image.mode.startswith(("I", "F")):  # Pillow would cut their values off at 255
+        raise InputError("its pixels are no colours of 8 bits", "save it with 8 bits a channel")
     if (size := settings["size"]) is not None:
         width, height = _target_size(image.size, size)
     _check_pixels(width, height, MADE)

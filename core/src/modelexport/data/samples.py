@@ -83,7 +83,8 @@ def check_reference(
 
 def _check_numbers(samples: int, seed: int) -> None:
     if not 1 <= samples <= MOST:
-        raise OptionError(f"{samples} samples can't be taken", f"--samples takes 1 to {MOST}")
+        many = "too many" if samples > MOST else "none"
+        raise OptionError(f"{samples} samples are {many}", f"--samples takes 1 to {MOST}")
     if seed < 0:
         raise OptionError(f"{seed} is no seed", "--seed takes 0 or more")
 
@@ -212,8 +213,9 @@ class Samples:
 
 def _open_rows(artifact: Artifact, ref: Any, column: str | None) -> Reader:
     if isinstance(ref, (str, os.PathLike)):
-        check_path(ref)
-    if isinstance(ref, (str, os.PathLike)) and (path := Path(ref)).exists():
+        usercode.check_reference(ref, InputError)
+    # Path.exists raises where the name of a function is longer than a path may be
+    if isinstance(ref, (str, os.PathLike)) and os.path.exists(path := Path(ref)):  # noqa: PTH110
         suffix = path.suffix.lower()
         if path.is_dir() and any((path / name).is_file() for name in SAVED):
             return SavedDataset.open(path, artifact, column)
@@ -226,7 +228,7 @@ def _open_rows(artifact: Artifact, ref: Any, column: str | None) -> Reader:
     if not isinstance(ref, (str, os.PathLike)):
         return Yielded(_described(ref), ref, artifact.inputs)
     text = os.fspath(ref)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         return Yielded(text, _imported(text), artifact.inputs)
     if path.is_dir():
         return ImageFolder.open(path)

@@ -19,9 +19,8 @@ from ..contract.target import CAPTURED, MODULE
 from ..errors import SourceError, first_line
 from ..plugins import entries, known, manager
 from ..plugins.installed import importable
-from ..regular import check_path
 from ..store import manifest
-from ..usercode import guarded, import_object, names_object
+from ..usercode import check_reference, guarded, import_object, names_object
 from . import pickles, reference, weights
 
 #: the most bytes of an artifact's name; what is made of it and while it is made has suffixes, 255 in all
@@ -36,7 +35,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     if not isinstance(ref, (str, os.PathLike)):
         return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
     text = os.fspath(ref)
-    check_path(text, SourceError)
+    check_reference(text)
     attribute = text.rpartition(":")[2]
     if names_object(text):
         return _finish(_from_factory(import_object(text), attribute), text, attribute, options)

@@ -227,8 +227,7 @@ def _described(
     if any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"array {name[:80]!r} has a shape that is none")
     if size - offset != math.prod(shape) * dtype.itemsize:
-        lengths = " × ".join(f"{length:.4g}" if length > 1e15 else str(length) for length in shape[:8])
-        raise ValueError(f"array {name[:80]!r} of {lengths or 1} {dtype} has {size - offset} bytes")
+        raise ValueError(f"array {name[:80]!r} of shape {str(shape)[:80]} has {size - offset} bytes")
     return Member(name, path, info, offset, shape, dtype, fortran)
 
 

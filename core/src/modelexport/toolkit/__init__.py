@@ -29,6 +29,7 @@ __all__ = [
     "call_arguments",
     "cases_to_time",
     "check_dtypes",
+    "check_path",
     "check_program",
     "check_readable",
     "check_regular",
@@ -108,7 +109,7 @@ if TYPE_CHECKING:
     from ..model.reference import reference as module_reference
     from ..plugins.installed import importable
     from ..quiet import quiet
-    from ..regular import check_regular, open_regular
+    from ..regular import check_path, check_regular, open_regular
     from ..usercode import user_frame
     from .candidates import Verdict, verdict
     from .failures import failed, translated
@@ -145,6 +146,7 @@ _HOMES = {
     "check_dtypes": ".operators:check_dtypes",
     "check_program": "..model.pickles:check_program",
     "check_readable": ".files:check_readable",
+    "check_path": "..regular:check_path",
     "check_regular": "..regular:check_regular",
     "compare": "..gate.compare:compare",
     "compare_all": "..gate.compare:compare_all",

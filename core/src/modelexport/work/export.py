@@ -24,7 +24,7 @@ from ..plugins import calls, manager
 from ..regular import check_path
 from ..store import manifest, staging
 from ..store.arrays import load_npz
-from ..usercode import import_user_module
+from ..usercode import import_user_module, names_object
 from . import plan, reuse, snippets, transform
 from .convert import Conversion
 from .prepare import Prepared, prepare_each
@@ -120,7 +120,7 @@ def _without_own_precision(request: Request) -> Request:
 
 def _source_artifact(source: Any) -> Artifact | None:
     """The artifact that a reference names, if it names one."""
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike)) or names_object(os.fspath(source)):
         return None
     check_path(source, SourceError)
     return manifest.read(Path(source), check_files=False) if manifest.is_in(Path(source)) else None
