@@ -67,10 +67,11 @@ def _row(image: Any, settings: Mapping[str, Any]) -> Array:
 def _opened(stream: io.BytesIO) -> Any:
     """A Pillow image, decoded, and turned the way its EXIF data says it was taken."""
     from PIL import Image, ImageOps
+    from PIL.TiffImagePlugin import TiffImageFile
 
     with Image.open(stream, formats=FORMATS) as image:
         _check_pixels(image.width, image.height, PIXELS)
-        with quiet(native=image.format == "TIFF"):  # whose library writes past Python
+        with quiet(native=isinstance(image, TiffImageFile)):  # its library writes past Python
             image.load()
         return ImageOps.exif_transpose(image)
 

@@ -14,7 +14,8 @@ def test_the_limits_are_those_of_the_code():
     said = [
         f"{arrays.WHOLE >> 30} GiB of arrays", f"{arrays.MEMBERS:,} arrays", f"{arrays.UNFOLDED >> 30} GiB, or",
         f"{arrays.RATIO} times its size", f"{run_inputs.JSON >> 20} MiB", f"{tables.ROW >> 20} MiB; samples",
-        f"{tables.ROWS:,} rows", f"{texts.LONGEST:,} characters", f"{images.FILE >> 20} MiB, {images.PIXELS:,} pixels",
+        f"{tables.ROWS:,} rows", f"{texts.LONGEST:,} characters",
+        f"{images.FILE >> 20} MiB, {images.PIXELS:,} pixels",
         f"{images.MADE:,} pixels when resized", f"{regular.ENTRIES:,} entries",
     ]  # fmt: skip
     assert [each for each in said if each not in text] == []
