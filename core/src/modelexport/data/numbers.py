@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 def array_of(value: Any) -> Array:
     """Nested lists of numbers, or one number, as an array. Raises ValueError for anything else.
 
-    Among texts, numpy gives every element the space of the longest: a few megabytes become terabytes.
+    Among texts, numpy gives every element the space of the longest: a few megabytes become terabytes. That there
+    is none is seen first, in the quickest way: only numbers have a sum.
     """
     import numpy as np
 
-    level = [value]
-    while (kinds := set(map(type, level))) == {list}:
-        level = list(chain.from_iterable(level))
-    if not kinds <= {int, float, bool}:
-        raise ValueError(f"it holds {', '.join(sorted(kind.__name__ for kind in kinds))}")
+    try:
+        level = [value]
+        while level and type(level[0]) is list:
+            level = list(chain.from_iterable(level))
+        sum(level)
+    except (TypeError, OverflowError) as error:
+        raise ValueError("it holds something else, or a number that is too large") from error
     array = np.array(value)
     if array.dtype.kind not in "biuf":
-        raise ValueError("a number is too large")
+        raise ValueError("it holds a number that is too large")
     return array

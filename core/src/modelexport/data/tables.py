@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 #: files that `datasets` leaves in a folder it saves
 SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
 
-#: the most bytes of a row, and the most rows of a file that samples are drawn from
-ROW, ROWS = 8 << 20, 10_000_000
+#: the most bytes of a row, and the most rows of a file that samples are drawn from; the bytes read at once
+ROW, ROWS, CHUNK = 8 << 20, 10_000_000, 1 << 20
 
 
 # --------------------------------------------------------------------------------------- columns
@@ -155,13 +155,17 @@ class Lines:
 
     def scan(self, stream: BinaryIO) -> Iterator[tuple[int, int]]:
         """Where each row begins: the byte, and the number of the line."""
-        start = stream.tell()
-        for number, line in enumerate(_lines(stream), 1):
-            if len(line) > ROW:
-                raise self.too_long(number)
-            if line.strip():
-                yield start, number
-            start += len(line)
+        start, number, rest = stream.tell(), 0, b""
+        while chunk := stream.read(CHUNK):  # a line at a time would have no bounds, or be slower
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(lines[0] if lines else rest) > ROW:
+                raise self.too_long(number + 1)
+            for number, line in enumerate(lines, number + 1):  # noqa: B020
+                if line.strip():
+                    yield start, number
+                start += len(line) + 1
+        if rest.strip():
+            yield start, number + 1
 
     def record(self, stream: BinaryIO, index: int) -> dict[str, Any]:
         """The row at `index`, by column."""
