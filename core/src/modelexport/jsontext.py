@@ -32,7 +32,9 @@ def parse_json(text: bytes | str, where: str, kind: type[MxError] = InputError, 
     hint = hint or "write the file again"
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-        if "\\ud" in decoded or "\\uD" in decoded:  # an escaped surrogate is fine in a pair only
+        if "\\" in decoded and (
+            "\\ud" in decoded or "\\uD" in decoded
+        ):  # an escaped surrogate is fine in a pair only
             json.dumps(json.loads(decoded), ensure_ascii=False).encode("utf-8")
         return _DECODER.decode(decoded)
     except RecursionError as error:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
 
 #: the most bytes of a row, and the most rows of a file that samples are drawn from; the bytes read at once
-ROW, ROWS, CHUNK = 8 << 20, 10_000_000, 1 << 20
+ROW, ROWS, CHUNK = 8 << 20, 10_000_000, 1 << 16
 
 
 # --------------------------------------------------------------------------------------- columns
