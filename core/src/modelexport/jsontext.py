@@ -34,7 +34,7 @@ def parse_json(text: bytes | str, where: str, kind: type[MxError] = InputError, 
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
         if "\\" in decoded and (
             "\\ud" in decoded or "\\uD" in decoded
-        ):  # an escaped surrogate is fine in a pair only
+        ):  # surrogates are fine in pairs only
             json.dumps(json.loads(decoded), ensure_ascii=False).encode("utf-8")
         return _DECODER.decode(decoded)
     except RecursionError as error:
