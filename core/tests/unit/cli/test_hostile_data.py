@@ -201,15 +201,13 @@ def test_an_unusual_image_is_taken(mx, viewer, tmp_path, kind):
     assert (result.code, result.err) == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("size", "said"), [((1, 80_000), "80000"), ((80_000, 1), "80000"), ((5000, 5000), "5000")]
-)
-def test_an_image_is_not_made_larger_than_a_model_takes(refused, viewer, tmp_path, size, said):
+@pytest.mark.parametrize("size", [(1, 80_000), (80_000, 1)])
+def test_an_image_is_not_made_larger_than_a_model_takes(refused, viewer, tmp_path, size):
     """By its shortest edge, a line of pixels would be resized to gigabytes."""
     from PIL import Image
 
     Image.new("L", size).save(tmp_path / "x.png")
-    assert "24000000" in refused(["run", viewer, "--image", tmp_path / "x.png"], INPUT).error.replace(" × ", "")
+    assert "24000000" in refused(["run", viewer, "--image", tmp_path / "x.png"], INPUT).error
 
 
 def test_what_lies_among_images_is_passed_by(mx, viewer, tmp_path):
