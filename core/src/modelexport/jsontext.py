@@ -32,9 +32,7 @@ def parse_json(text: bytes | str, where: str, kind: type[MxError] = InputError, 
     hint = hint or "write the file again"
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-        if "\\" in decoded and (
-            "\\ud" in decoded or "\\uD" in decoded
-        ):  # surrogates are fine in pairs only
+        if "\\" in decoded and ("\\ud" in decoded or "\\uD" in decoded):  # surrogates are fine in pairs only
             json.dumps(json.loads(decoded), ensure_ascii=False).encode("utf-8")
         return _DECODER.decode(decoded)
     except RecursionError as error:
