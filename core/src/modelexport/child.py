@@ -52,6 +52,8 @@ def _describe(error: Exception) -> dict[str, str]:
     import traceback
 
     trace = "".join(traceback.format_exception(error))
+    if isinstance(error, MemoryError):
+        error = errors.out_of_memory(error)
     if isinstance(error, MxError):
         kind = type(error).__name__ if hasattr(errors, type(error).__name__) else "MxError"
         return {"kind": kind, "message": error.message, "hint": error.hint, "trace": trace}

@@ -20,9 +20,9 @@ class MxError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(_shortened(message))
+        self.message = _shortened(message)
+        self.hint = _shortened(hint)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -113,6 +113,19 @@ class CannotRunHere(MxError):
     """
 
     exit_code = 15
+
+
+def out_of_memory(error: MemoryError) -> MxError:
+    """What a MemoryError is to a user, wherever it arose."""
+    return MxError(
+        f"out of memory: {first_line(error)}",
+        "give less data or smaller dims, or more memory: is it limited (ulimit -v, a container)?",
+    )
+
+
+def _shortened(text: str, most: int = 2000) -> str:
+    """A text without its middle, where it quotes something long."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
 
 
 def is_disk_error(error: BaseException | None) -> bool:

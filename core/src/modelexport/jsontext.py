@@ -32,9 +32,9 @@ def parse_json(text: bytes | str, where: str, kind: type[MxError] = InputError, 
     hint = hint or "write the file again"
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-        if "\\ud" in decoded.lower():  # an escaped surrogate is fine in a pair only
+        if "\\" in decoded and ("\\ud" in decoded or "\\uD" in decoded):  # surrogates are fine in pairs only
             json.dumps(json.loads(decoded), ensure_ascii=False).encode("utf-8")
-        return json.loads(decoded, object_pairs_hook=_unique, parse_constant=_refuse)
+        return _DECODER.decode(decoded)
     except RecursionError as error:
         raise kind(f"{where} is nested too deep", hint) from error
     except UnicodeError as error:
@@ -54,3 +54,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON value")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)

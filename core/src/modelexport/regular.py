@@ -9,10 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import InputError, MxError
+
+#: the most entries that are looked at below a folder
+ENTRIES = 2_000_000
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -52,6 +56,55 @@ def check_regular(path: Path, limit: int | None = None, kind: type[MxError] = In
         raise _refused(path, error, kind) from error
     _check(path, status, limit, kind)
     return status.st_size
+
+
+def check_path(path: str | os.PathLike[str], kind: type[MxError] = InputError) -> None:
+    """Raise `kind` where nothing can be reached at `path`, whatever is to be done with it; absent is fine.
+
+    It is empty or too long, leads round in circles or through a folder that is closed, or is no text that a
+    manifest could name. `Path.exists` and its like raise for some of these.
+    """
+    text = os.fspath(path)
+    try:
+        if not text:
+            raise ValueError("it is empty")
+        text.encode("utf-8")
+        os.stat(text)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise _refused(Path(text), error, kind) from error
+
+
+def files_below(folder: Path, kind: type[MxError] = InputError) -> Iterator[os.DirEntry[str]]:
+    """Everything below `folder` but folders, in no order; links to folders and closed folders are passed by.
+
+    Raises `kind` for more than `ENTRIES` entries, and where a folder can't be read.
+    """
+    waiting, seen = [str(folder)], 0
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                for seen, entry in enumerate(entries, seen + 1):  # noqa: B020
+                    if seen > ENTRIES:
+                        raise kind(f"{folder} holds more than {ENTRIES} entries", "give a smaller folder")
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        yield entry
+        except PermissionError:
+            continue
+        except OSError as error:
+            raise _refused(Path(here), error, kind) from error
+
+
+def is_regular(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file, or a link to one."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _check(path: Path, status: os.stat_result, limit: int | None, kind: type[MxError]) -> None:

@@ -13,13 +13,15 @@ from typing import Any
 
 from . import errors
 from .errors import MxError, SourceError
+from .regular import check_path, check_regular
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def _import_file(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise SourceError(f"no file {path}", "give the path of a Python file, then a colon and a function")
+    check_regular(path, kind=SourceError)
     name = f"mx_source_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -47,8 +49,10 @@ def _import_module(name: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError) as error:
-        raise SourceError(f"no module {name!r}: {error}", "check the spelling and the environment") from error
+    except Exception as error:  # finding a module imports the packages around it
+        raise SourceError(
+            f"no module {name!r}: {errors.first_line(error)}", "check the spelling and the environment"
+        ) from error
     if spec is None:
         raise SourceError(f"no module {name!r}", "check the spelling; the current folder is searched too")
     return guarded(lambda: importlib.import_module(name), f"importing {name}")
@@ -60,9 +64,16 @@ def names_object(ref: str) -> bool:
     return bool(separator) and (location.endswith(".py") or _DOTTED.fullmatch(location) is not None)
 
 
+def check_reference(ref: str | os.PathLike[str], kind: type[MxError] = SourceError) -> None:
+    """Raise `kind` where a reference names no code, and can be no path either."""
+    if not names_object(os.fspath(ref)):
+        check_path(ref, kind)
+
+
 def import_object(ref: str) -> Any:
     """What `file.py:name` or `package.module:name` names in the user's code. Raises SourceError."""
     location, _, attribute = ref.rpartition(":")
+    check_path(location, SourceError)
     module = _import_file(Path(location)) if location.endswith(".py") else _import_module(location)
     if not hasattr(module, attribute):
         import difflib

@@ -12,6 +12,7 @@ from ..contract.options import option_keys
 from ..contract.sources import LoadOptions
 from ..plugins import manager
 from ..store import manifest
+from ..usercode import check_reference, names_object
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def contestants(
     ref = baseline.ref
     if ref is None:
         return [_artifact(each, values, threads) for each in artifacts]
-    if not (Path(ref) / manifest.NAME).is_file():
+    check_reference(ref)
+    if names_object(ref) or not (Path(ref) / manifest.NAME).is_file():
         return [*_sources(artifacts, baseline, threads), *(_artifact(each, values, threads) for each in artifacts)]
     base = Path(ref).resolve()
     if base not in [each.path.resolve() for each in artifacts]:

@@ -11,7 +11,7 @@ from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec, check_inputs, dims_of, unify_dims
 from ..errors import InputError, OptionError
 from ..gate import cases
-from ..store.arrays import load_npz
+from ..store.arrays import load_npz, save_npz
 
 if TYPE_CHECKING:
     from ..contract.tensors import Arrays
@@ -82,4 +82,4 @@ def save(inputs: Arrays, path: Path) -> None:
         name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array
         for name, array in inputs.items()
     }
-    np.savez(path, **arrays)
+    save_npz(arrays, path)

@@ -7,6 +7,7 @@ all of them alike, and the ratio to the baseline is taken turn by turn, with its
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ class Effort:
 
     def check(self) -> None:
         """Raises OptionError where that is nothing."""
-        if self.runs < 1 or self.seconds < 0 or self.warmup < 0:
+        if self.runs < 1 or not 0 <= self.seconds < math.inf or self.warmup < 0:
             raise OptionError("a benchmark needs at least one run", "give --runs 1 or more, --seconds 0 or more")
 
 

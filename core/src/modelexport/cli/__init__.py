@@ -5,6 +5,7 @@ A subcommand's file is imported only when it is the one asked for, so `mx --help
 
 from __future__ import annotations
 
+import io
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import MxError, RuntimeFailure, TargetError, UsageError, __version__
+from ..errors import MxError, RuntimeFailure, TargetError, UsageError, __version__, out_of_memory
 from ..plugins import commands
 from . import stopping
 
@@ -98,6 +99,8 @@ GUARDED = ("export", "run", "optimize", "quantize", "verify", "benchmark")
 
 def main() -> NoReturn:
     """Entry point: every expected failure is one line with a hint, and the exit code of its class."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: a name may be no text, or not its
     stopping.listen()
     arguments = sys.argv[1:]
     if not set(GUARDED) & set(arguments):
@@ -131,6 +134,10 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except MemoryError as error:
+        short = out_of_memory(error)
+        short.__cause__ = error
+        return _report(short, arguments)
     except Exception as error:  # noqa: BLE001  the last resort: a defect of ours, said in one line
         if stopping.was_asked():
             return _stopped()
@@ -174,7 +181,12 @@ def _report(error: MxError, arguments: list[str]) -> int:
             "hint": error.hint,
         }
         click.echo(json.dumps({"error": body}, indent=2))
-    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + _on_one_line(error.message), err=True)
     if error.hint:
-        click.echo(click.style("hint: ", fg="cyan") + error.hint, err=True)
+        click.echo(click.style("hint: ", fg="cyan") + _on_one_line(error.hint), err=True)
     return error.exit_code
+
+
+def _on_one_line(text: str) -> str:
+    """A text with what would break the line, or move the terminal's cursor, written out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ..errors import OptionError
+from ..regular import check_regular
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,21 @@ def option(default: Any, help: str) -> Any:
 
 
 def check_file(key: str, path: str | None) -> None:
-    """Raise OptionError where the option `key` names a file that isn't there; None names no file.
+    """Raise OptionError where the option `key` names no regular file; None names no file.
 
     For `__post_init__` of an options dataclass: options are made before the model is loaded, so what is wrong with
     them is said before any work.
     """
     from pathlib import Path
 
-    if path is not None and not Path(path).is_file():
-        raise OptionError(f"{key}={path}: there is no such file", "give the path of a file, or leave it out")
+    if path is None:
+        return
+    try:
+        check_regular(Path(path), kind=OptionError)
+    except OptionError as error:
+        absent = isinstance(error.__cause__, FileNotFoundError)
+        said = "there is no such file" if absent else error.message
+        raise OptionError(f"{key}={path}: {said}", "give the path of a file, or leave it out") from error
 
 
 def check_least(key: str, value: float | None, least: float) -> None:

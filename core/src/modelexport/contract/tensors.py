@@ -79,9 +79,14 @@ class Dim:
         return size in self.sizes
 
 
+#: the largest size of a dim, the most axes (numpy's), the most characters of a declaration
+SIZE, AXES, DECLARATION = 2**31 - 1, 64, 4096
+#: the most elements of an array that is made up
+ELEMENTS = 2**28
+
 _DECLARATION = re.compile(r"(?P<name>[^:\[\]=\s]+):(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\]]*)\](?:=(?P<values>\S+))?")
-_DIM = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:=(?P<min>\d+)\.\.(?P<max>\d*)(?:/(?P<multiple>\d+))?)?")
-_RANGE = re.compile(r"(?P<low>-?[\d.e+-]*?\d)\.\.(?P<high>-?[\d.e+-]+)")
+_DIM = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:=(?P<min>[0-9]+)\.\.(?P<max>[0-9]*)(?:/(?P<multiple>[0-9]+))?)?")
+_RANGE = re.compile(r"(?P<low>-?[0-9.e+-]*?[0-9])\.\.(?P<high>-?[0-9.e+-]+)")
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,8 @@ class TensorSpec:
 
         Raises OptionError when the text is not such a declaration.
         """
-        match = _DECLARATION.fullmatch(text.strip())
-        if match is None:
+        match = _DECLARATION.fullmatch(text.strip()) if len(text) <= DECLARATION else None
+        if match is None or not match["name"].isprintable():
             raise OptionError(
                 f"can't read the input declaration {text!r}",
                 'write it like "x:float32[batch=1..32,3,224,224]" or "ids:int64[batch,seq]=0..30521"',
@@ -119,8 +124,10 @@ class TensorSpec:
                 f"unknown dtype {dtype!r} in the input declaration {text!r}", f"one of {', '.join(DTYPES)}"
             )
         parts = [part.strip() for part in match["shape"].split(",")] if match["shape"].strip() else []
+        if len(parts) > AXES:
+            raise OptionError(f"an input is declared with {len(parts)} axes", f"arrays have {AXES} at most")
         shape = tuple(_parse_dim(part, text) for part in parts)
-        return cls(match["name"], dtype, shape, _parse_values(match["values"], text))
+        return cls(match["name"], dtype, shape, _parse_values(match["values"], dtype, text))
 
     def __str__(self) -> str:
         values: str | None = self.values if isinstance(self.values, str) else None
@@ -134,9 +141,12 @@ class TensorSpec:
 
 
 def _parse_dim(part: str, text: str) -> int | Dim:
-    if part.isdigit() and int(part) > 0:
-        return int(part)
     match = _DIM.fullmatch(part)
+    digits = [part] if re.fullmatch("[0-9]+", part) else [*match.group("min", "max", "multiple")] if match else []
+    if any(len(number or "") > 10 or int(number or 1) > SIZE for number in digits):
+        raise OptionError(f"the dimension {part[:80]!r} is too large", f"sizes go to {SIZE}")
+    if match is None and digits and int(part) > 0:
+        return int(part)
     if match is None:
         raise OptionError(
             f"can't read the dimension {part!r} of the input declaration {text!r}",
@@ -150,7 +160,7 @@ def _parse_dim(part: str, text: str) -> int | Dim:
     return low if low == high else Dim(match["name"], low, high, step)
 
 
-def _parse_values(values: str | None, text: str) -> tuple[float, float] | Literal["mask"] | None:
+def _parse_values(values: str | None, dtype: str, text: str) -> tuple[float, float] | Literal["mask"] | None:
     if values is None:
         return None
     if values == "mask":
@@ -158,10 +168,34 @@ def _parse_values(values: str | None, text: str) -> tuple[float, float] | Litera
     match = _RANGE.fullmatch(values)
     if match is None:
         raise OptionError(f"can't read the values {values!r} of {text!r}", "write =0..30521, or =mask")
-    low, high = float(match["low"]), float(match["high"])
+    try:
+        low, high = float(match["low"]), float(match["high"])
+    except ValueError as error:
+        raise OptionError(f"can't read the values {values!r} of {text!r}", "write =0..30521, or =mask") from error
     if high < low:
         raise OptionError(f"the values {values!r} of {text!r} are empty", "write them from low to high")
+    if not (math.isfinite(low) and math.isfinite(high)) or not _fit(low, high, dtype):
+        raise OptionError(f"the values {values!r} of {text!r} are more than {dtype} holds", "write =0..30521")
     return low, high
+
+
+def _fit(low: float, high: float, dtype: str) -> bool:
+    """Whether integers of `dtype` go as far; floats may round."""
+    signed, unsigned = dtype.partition("int")[::2]
+    if not unsigned.isdecimal():
+        return True
+    bits = int(unsigned)
+    least, most = (0, 2**bits - 1) if signed == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return least <= low and high <= most
+
+
+def check_count(name: str, shape: Sequence[int]) -> None:
+    """Raise InputError where an array for the input `name` would be made up that fits into no memory."""
+    if math.prod(shape) > ELEMENTS:
+        raise InputError(
+            f"input {name!r} would have {' × '.join(map(str, shape))} elements, {ELEMENTS} are made up at most",
+            "declare smaller sizes",
+        )
 
 
 def unify_dims(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

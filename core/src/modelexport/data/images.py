@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..contract.artifacts import Artifact
 from ..contract.tensors import cast
-from ..errors import InputError
+from ..errors import InputError, MxError
+from ..quiet import quiet
+from ..regular import open_regular
 from .sections import check_rows, need, section
 
 if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
 
+#: the formats that are read; Pillow knows others, some of which it hands to other programs
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+#: the most bytes of an image's file, and the most pixels of an image: as many as Pillow opens without a warning
+FILE, PIXELS = 512 << 20, 89_478_485
+
+#: the most pixels of what a model gets: an image is resized first, by its shortest edge perhaps
+MADE = 1 << 24
+
 
 def image_inputs(artifact: Artifact, images: Sequence[Path | Any]) -> Arrays:
-    """The input that `images` make, one row an image: paths, or Pillow images.
+    """The input that `images` make, one row an image: paths, Pillow images, or what `datasets` keeps of one.
 
     Raises InputError when the artifact doesn't say how, or an image is missing or damaged.
     """
@@ -31,28 +45,61 @@ def image_inputs(artifact: Artifact, images: Sequence[Path | Any]) -> Arrays:
             "give them as arrays with --input",
         )
     check_rows(spec.shape[0], len(images), "image")
-    rows = [pixels(_open(image) if isinstance(image, Path) else image, settings) for image in images]
+    rows = [_row(image, settings) for image in images]
     if len(shapes := {row.shape for row in rows}) > 1:
         raise InputError(f"the images make rows of different shapes: {sorted(shapes)}", "give images of one size")
     return {spec.name: cast(np.stack(rows), spec.dtype)}
 
 
-def _open(path: Path) -> Any:
-    """A Pillow image, decoded, and turned the way its EXIF data says it was taken."""
+def _row(image: Any, settings: Mapping[str, Any]) -> Array:
     need("PIL", "reading images")
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    kept: Mapping[str, Any] = image if isinstance(image, Mapping) else {}
+    name = image if isinstance(image, Path) else kept.get("path")
+    with _readable(f"the image {name}" if name else "the image"):
+        if kept.get("bytes") is not None:
+            image = _opened(io.BytesIO(kept["bytes"]))
+        elif name:
+            with open_regular(Path(name), FILE) as stream:
+                image = _opened(io.BytesIO(stream.read()))  # a file makes room for as much as is asked of it
+        return pixels(image, settings)
+
+
+def _opened(stream: io.BytesIO) -> Any:
+    """A Pillow image, decoded, and turned the way its EXIF data says it was taken."""
+    from PIL import Image, ImageOps
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    with Image.open(stream, formats=FORMATS) as image:
+        _check_pixels(image.width, image.height, PIXELS)
+        with quiet(native=isinstance(image, TiffImageFile)):  # its library writes past Python
+            image.load()
+        return ImageOps.exif_transpose(image)
+
+
+def _check_pixels(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise InputError(f"it has {width} × {height} pixels, {most} are read at most", "give a smaller one")
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Whatever is wrong with an image becomes an InputError that says `what` it is; nothing is warned of."""
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError as error:
-        raise InputError(f"no image {path}", "give the path of an image file") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except MemoryError:
+        raise
+    except MxError as error:
+        said = error.message if what.rpartition(" ")[2] in error.message else f"{what}: {error.message}"
+        raise InputError(said, error.hint) from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no image that Pillow knows", "give a JPEG, PNG, WebP… file") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{what} is none that is read", f"give a file of one of {', '.join(FORMATS)}") from error
+    except Exception as error:
         raise InputError(
-            f"can't read the image {path}: {errors.first_line(error)}", "the file is damaged, or no image"
+            f"can't read {what}: {errors.first_line(error)}", "the file is damaged, or no image"
         ) from error
 
 
@@ -60,12 +107,17 @@ def pixels(image: Any, settings: Mapping[str, Any]) -> Array:
     """One Pillow image as a float32 array, as the `image` section says: resized, cropped, scaled, normalised."""
     import numpy as np
 
-    color = settings["color"]
-    image = image.convert("L" if color == "L" else "RGB")
+    color, (width, height) = settings["color"], image.size
+    _check_pixels(width, height, PIXELS)
+    if image.mode.startswith(("I", "F")):  # Pillow would cut their values off at 255
+        raise InputError("its pixels are no colours of 8 bits", "save it with 8 bits a channel")
     if (size := settings["size"]) is not None:
+        width, height = _target_size(image.size, size)
+    _check_pixels(width, height, MADE)
+    image = image.convert("L" if color == "L" else "RGB")
+    if size is not None:
         from PIL import Image
 
-        width, height = _target_size(image.size, size)
         image = image.resize((width, height), Image.Resampling[settings["resample"].upper()])
     array = np.asarray(image)
     array = array[..., None] if array.ndim == 2 else array

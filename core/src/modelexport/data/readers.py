@@ -7,14 +7,17 @@ read in `arrayfile.py`, tables in `tables.py`; `samples.py` makes the arrays of 
 from __future__ import annotations
 
 import hashlib
+import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .. import errors, usercode
 from ..contract.tensors import TensorSpec
 from ..errors import InputError
+from ..regular import files_below, is_regular
 
 if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
@@ -67,17 +70,15 @@ class Reader(Protocol):
         ...
 
 
-def opened(path: Path) -> IO[bytes]:
-    """The file at `path`, for reading bytes. Raises InputError."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"can't read {path}: {errors.first_line(error)}", "may it be read?") from error
+#: how a value is written in a message, however long or deep it is
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = 20
 
 
 def shown(value: Any) -> str:
     """A value in a message: a few words of it."""
-    text = "null" if value is None else repr(value)
+    text = "null" if value is None else _SHORT.repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
@@ -88,24 +89,24 @@ def shown(value: Any) -> str:
 class ImageFolder:
     """The images below a folder, by path; hidden files are left out."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[str, ...]
     kind: Kind = "image"
     sequential: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> ImageFolder:
-        images = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
-        paths = sorted(path for path in images if path.is_file() and not path.name.startswith("."))
+        named = (entry for entry in files_below(folder) if entry.name.lower().endswith(IMAGES))
+        paths = [entry.path for entry in named if not entry.name.startswith(".") and is_regular(entry)]
         if not paths:
             raise InputError(f"{folder} holds no images", f"they end in {', '.join(IMAGES)}; else give {FORMS}")
-        return cls(tuple(paths))
+        return cls(tuple(sorted(paths, key=lambda path: path.replace(os.sep, "\0"))))  # folder by folder
 
     def count(self, most: int) -> int:
         return len(self.paths)
 
     def read(self, indices: Sequence[int]) -> Iterator[Row]:
-        return (Row(str(self.paths[index]), self.paths[index]) for index in indices)
+        return (Row(self.paths[index], Path(self.paths[index])) for index in indices)
 
 
 # --------------------------------------------------------------------------------------- iterables

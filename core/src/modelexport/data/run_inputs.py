@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..contract.artifacts import Artifact
-from ..contract.tensors import Dim, TensorSpec, cast
-from ..errors import InputError, OptionError
-from ..store.arrays import load_npz
+from ..contract.tensors import Dim, TensorSpec, cast, check_count
+from ..errors import InputError, OptionError, OutputError
+from ..jsontext import parse_json, read_json
+from ..regular import check_path, check_regular
+from ..store.arrays import load_npy, load_npz, save_npz
 from ..store.staging import output_errors
+from .numbers import array_of
+from .readers import shown
 
 if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
     from .texts import Text
+
+#: the most bytes of a .json of inputs; its numbers take several times as much
+JSON = 32 << 20
 
 
 def gather(
@@ -52,12 +59,7 @@ def _from_file(path: Path, specs: Mapping[str, TensorSpec]) -> Arrays:
         return load_npz(path)
     if path.suffix != ".json":
         raise InputError(f"can't tell what --input {path} is", "give a .npz, a .json, or NAME=VALUE")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"can't read {path}: {error}", "it must hold an object: input name → nested lists"
-        ) from error
+    data = read_json(path, InputError, "it must hold an object: input name → nested lists", JSON)
     if not isinstance(data, dict):
         raise InputError(f"{path} holds a {type(data).__name__}, not an object", "write {NAME: nested lists}")
     return {name: _as_array(value, specs[name]) if name in specs else value for name, value in data.items()}
@@ -68,32 +70,22 @@ def _from_value(spec: TensorSpec, value: str) -> Array:
     import numpy as np
 
     if value.endswith(".npy"):
-        try:
-            loaded: Array = np.load(value, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"can't read {value}: {error}", "write it with numpy.save") from error
-        return loaded
-    try:
-        data = json.loads(value)
-    except ValueError as error:
-        raise InputError(
-            f"can't read the value of input {spec.name!r}: {value!r}", "give a number or a list"
-        ) from error
+        return load_npy(Path(value))
+    data = parse_json(value, f"the value {shown(value)} of input {spec.name!r}", hint="give a number or a list")
     if isinstance(data, list):
         return _as_array(data, spec)
     shape = tuple(size.min if isinstance(size, Dim) else size for size in spec.shape)
-    return _as_array(np.full(shape, data), spec)
+    check_count(spec.name, shape)
+    return np.broadcast_to(_as_array(data, spec), shape).copy()
 
 
 def _as_array(value: object, spec: TensorSpec) -> Array:
     import numpy as np
 
     try:
-        array = np.array(value)
+        array = array_of(value)
     except ValueError as error:
-        raise InputError(f"the value of input {spec.name!r} is no array: {error}", str(spec)) from error
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"the value of input {spec.name!r} is no array of numbers", str(spec))
+        raise InputError(f"the value of input {spec.name!r} is no array of numbers: {error}", str(spec)) from error
     with np.errstate(invalid="ignore", over="ignore"):
         converted = cast(array, spec.dtype)
     if converted.dtype.kind in "biu" and not np.array_equal(converted, array):
@@ -102,21 +94,25 @@ def _as_array(value: object, spec: TensorSpec) -> Array:
 
 
 def check_output(path: Path | None) -> None:
-    if path is not None and path.suffix not in (".npz", ".json"):
+    """Raise OptionError for an output that can't be told, OutputError for a place that takes no file."""
+    if path is None:
+        return
+    if path.suffix not in (".npz", ".json"):
         raise OptionError(f"can't write {path}", "--output takes a .npz or a .json")
+    check_path(path, OutputError)
+    if path.exists():
+        check_regular(path, kind=OutputError)
 
 
 def write(outputs: Arrays, path: Path) -> None:
     """Outputs by name into a .npz or .json. Raises OutputError."""
-    import numpy as np
-
     with output_errors(path):
         if path.suffix == ".json":
             path.write_text(
                 json.dumps({name: array.tolist() for name, array in outputs.items()}), encoding="utf-8"
             )
         else:
-            np.savez(path, **outputs)  # type: ignore[arg-type]
+            save_npz(outputs, path)
 
 
 def preview(array: Array) -> str:

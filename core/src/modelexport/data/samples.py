@@ -19,8 +19,10 @@ from .. import usercode
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec, cast, check_inputs
 from ..errors import InputError, OptionError, SourceError
+from ..regular import check_path
+from ..store.arrays import read_members
 from . import sections
-from .arrayfile import ArrayFile, read_members
+from .arrayfile import ArrayFile
 from .images import image_inputs
 from .readers import ARRAYS, FORMS, ImageFolder, Reader, Row, Yielded
 from .tables import SAVED, JsonLines, Lines, SavedDataset, Table
@@ -71,19 +73,24 @@ def check_reference(
     `open_samples` does.
     """
     _check_numbers(samples, seed)
-    path = Path(ref) if isinstance(ref, (str, os.PathLike)) else None
-    if column is None and path is not None and path.suffix.lower() in ARRAY_FILES and path.exists():
-        read_members(path)
-    else:
-        _open_rows(_NO_MODEL, ref, column)
+    if column is None and isinstance(ref, (str, os.PathLike)) and Path(ref).suffix.lower() in ARRAY_FILES:
+        check_path(ref)
+        if Path(ref).exists():
+            read_members(Path(ref))
+            return
+    _open_rows(_NO_MODEL, ref, column)
 
 
 def _check_numbers(samples: int, seed: int) -> None:
-    if samples < 1:
-        raise OptionError(f"{samples} samples are none", "--samples takes 1 or more")
+    if not 1 <= samples <= MOST:
+        many = "too many" if samples > MOST else "none"
+        raise OptionError(f"{samples} samples are {many}", f"--samples takes 1 to {MOST}")
     if seed < 0:
         raise OptionError(f"{seed} is no seed", "--seed takes 0 or more")
 
+
+#: the most samples that are drawn
+MOST = 10_000_000
 
 #: stands for the artifact where a reference is looked at for itself
 _NO_MODEL = Artifact(Path(), "", "", (), ())
@@ -205,7 +212,10 @@ class Samples:
 
 
 def _open_rows(artifact: Artifact, ref: Any, column: str | None) -> Reader:
-    if isinstance(ref, (str, os.PathLike)) and (path := Path(ref)).exists():
+    if isinstance(ref, (str, os.PathLike)):
+        usercode.check_reference(ref, InputError)
+    # Path.exists raises where the name of a function is longer than a path may be
+    if isinstance(ref, (str, os.PathLike)) and os.path.exists(path := Path(ref)):  # noqa: PTH110
         suffix = path.suffix.lower()
         if path.is_dir() and any((path / name).is_file() for name in SAVED):
             return SavedDataset.open(path, artifact, column)
@@ -218,7 +228,7 @@ def _open_rows(artifact: Artifact, ref: Any, column: str | None) -> Reader:
     if not isinstance(ref, (str, os.PathLike)):
         return Yielded(_described(ref), ref, artifact.inputs)
     text = os.fspath(ref)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         return Yielded(text, _imported(text), artifact.inputs)
     if path.is_dir():
         return ImageFolder.open(path)
@@ -297,14 +307,7 @@ class _Images:
 
     def make(self, rows: Sequence[Row], width: int = 0) -> Arrays:
         with _naming(rows):
-            try:
-                return image_inputs(self.artifact, [row.value for row in rows])
-            except (
-                OSError,
-                SyntaxError,
-                ValueError,
-            ) as error:  # Pillow images are decoded when their pixels are asked for
-                raise InputError(f"the image can't be read: {error}", "it is damaged") from error
+            return image_inputs(self.artifact, [row.value for row in rows])
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,30 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import errors
 from ..contract.artifacts import Artifact
 from ..contract.tensors import TensorSpec
 from ..errors import InputError
+from ..jsontext import parse_json, read_json
 from ..plugins import known
 from ..plugins.installed import importable
-from .readers import Kind, Row, opened, shown
+from ..regular import check_regular, files_below, open_regular
+from .numbers import array_of
+from .readers import Kind, Row, shown
 
 if TYPE_CHECKING:
     from ..contract.tensors import Array
 
 #: files that `datasets` leaves in a folder it saves
 SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
+
+#: the most bytes of a row, and the most rows of a file that samples are drawn from; the bytes read at once
+ROW, ROWS, CHUNK = 8 << 20, 10_000_000, 1 << 16
 
 
 # --------------------------------------------------------------------------------------- columns
@@ -92,10 +100,12 @@ def _numbers(value: Any, spec: TensorSpec, where: str) -> Array:
     import numpy as np
 
     try:
-        array = np.array(_cell(value) if isinstance(value, str) else value)
+        array = array_of(_cell(value) if isinstance(value, str) else value)
     except ValueError as error:
-        raise InputError(f"{where}: column {spec.name!r} holds no array: {error}", str(spec)) from error
-    if array.dtype.kind not in "biuf" or not array.size:
+        raise InputError(
+            f"{where}: column {spec.name!r} holds {shown(value)}, not numbers: {error}", str(spec)
+        ) from error
+    if not array.size:
         raise InputError(f"{where}: column {spec.name!r} holds {shown(value)}, not numbers", str(spec))
     if not array.ndim:
         array = array.reshape((1,) * (len(spec.shape) - 1))
@@ -115,12 +125,15 @@ class Lines:
         self.path = path
         self.specs = artifact.inputs
         self.starts, self.numbers = array.array("Q"), array.array("Q")
-        with opened(path) as stream:
+        with open_regular(path) as stream:
             if stream.read(3) != b"\xef\xbb\xbf":  # the mark that some editors put before UTF-8
                 stream.seek(0)
-            for start, number in self.scan(stream):
+            rows = self.scan(stream)
+            for start, number in islice(rows, ROWS):
                 self.starts.append(start)
                 self.numbers.append(number)
+            if next(rows, None) is not None:
+                self.notes = (f"{path} has more than {ROWS} rows: samples are drawn from the first {ROWS}",)
             if not self.starts:
                 raise InputError(f"{path} holds no samples", "it is empty")
             self.columns = choose_columns(self.kinds(self.record(stream, 0)), artifact, column, str(path))
@@ -133,25 +146,31 @@ class Lines:
         return len(self.starts)
 
     def read(self, indices: Sequence[int]) -> Iterator[Row]:
-        with opened(self.path) as stream:
+        with open_regular(self.path) as stream:
             for index in indices:
                 yield pick(self.record(stream, index), self.columns, self.specs, self.where(self.numbers[index]))
 
     def where(self, number: int) -> str:
         return f"line {number} of {self.path}"
 
-    def scan(self, stream: IO[bytes]) -> Iterator[tuple[int, int]]:
+    def scan(self, stream: BinaryIO) -> Iterator[tuple[int, int]]:
         """Where each row begins: the byte, and the number of the line."""
-        start = stream.tell()
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                yield start, number
-            start += len(line)
+        start, number, rest = stream.tell(), 0, b""
+        while chunk := stream.read(CHUNK):  # a line at a time would have no bounds, or be slower
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(lines[0] if lines else rest) > ROW:
+                raise self.too_long(number + 1)
+            for number, line in enumerate(lines, number + 1):  # noqa: B020
+                if line.strip():
+                    yield start, number
+                start += len(line) + 1
+        if rest.strip():
+            yield start, number + 1
 
-    def record(self, stream: IO[bytes], index: int) -> dict[str, Any]:
+    def record(self, stream: BinaryIO, index: int) -> dict[str, Any]:
         """The row at `index`, by column."""
         stream.seek(self.starts[index])
-        return {"text": self.decoded(stream.readline(), self.numbers[index]).rstrip("\r\n")}
+        return {"text": self.decoded(stream.readline(ROW), self.numbers[index]).rstrip("\r\n")}
 
     def kinds(self, record: Mapping[str, Any]) -> dict[str, Kind]:
         """What each column holds, judged by one row."""
@@ -159,20 +178,27 @@ class Lines:
 
     def decoded(self, line: bytes, number: int) -> str:
         try:
-            return line.decode("utf-8")
+            text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"{self.where(number)} is not UTF-8: {error.reason}", "save it as UTF-8") from error
+        if "\0" in text:
+            raise InputError(f"{self.where(number)} holds NUL, which no text does", "save it as UTF-8")
+        return text
+
+    def too_long(self, number: int) -> InputError:
+        size = self.path.stat().st_size
+        return InputError(
+            f"{self.where(number)} is longer than the {ROW} bytes that are read of a row (the file has {size})",
+            "put a row on a line of its own, and large arrays into a .npz",
+        )
 
 
 class JsonLines(Lines):
     """A .jsonl: one object a line."""
 
-    def record(self, stream: IO[bytes], index: int) -> dict[str, Any]:
+    def record(self, stream: BinaryIO, index: int) -> dict[str, Any]:
         text, where = super().record(stream, index)["text"], self.where(self.numbers[index])
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where} is no JSON: {error}", "write one object a line") from error
+        value = parse_json(text, where, hint="write one object a line")
         if not isinstance(value, dict):
             raise InputError(f"{where} holds {shown(value)}, not an object", 'write {"text": "…"}')
         return value
@@ -181,12 +207,12 @@ class JsonLines(Lines):
 class Table(Lines):
     """A .csv with a header; a cell may hold line breaks."""
 
-    def scan(self, stream: IO[bytes]) -> Iterator[tuple[int, int]]:
+    def scan(self, stream: BinaryIO) -> Iterator[tuple[int, int]]:
         records = (record for record in self._records(stream, 0) if record[2])
         _, _, self.header = next(records, (0, 0, []))
         yield from ((start, number) for start, number, _ in records)
 
-    def record(self, stream: IO[bytes], index: int) -> dict[str, Any]:
+    def record(self, stream: BinaryIO, index: int) -> dict[str, Any]:
         stream.seek(self.starts[index])
         _, number, cells = next(self._records(stream, self.numbers[index] - 1))
         if len(cells) != len(self.header):
@@ -199,18 +225,20 @@ class Table(Lines):
     def kinds(self, record: Mapping[str, Any]) -> dict[str, Kind]:
         return {name: "text" if isinstance(_cell(value), str) else "arrays" for name, value in record.items()}
 
-    def _records(self, stream: IO[bytes], before: int) -> Iterator[tuple[int, int, list[str]]]:
+    def _records(self, stream: BinaryIO, before: int) -> Iterator[tuple[int, int, list[str]]]:
         """Byte, line and cells of every record from here on; `before` lines lie before it."""
         at, number = stream.tell(), before + 1
 
         def lines() -> Iterator[str]:
             nonlocal at
-            for count, line in enumerate(stream, before + 1):
+            for count, line in enumerate(_lines(stream), before + 1):
                 at += len(line)
+                if at - start > ROW:
+                    raise self.too_long(number)
                 yield self.decoded(line, count)
 
-        reader = csv.reader(lines(), strict=True)
         start = at
+        reader = csv.reader(lines(), strict=True)
         try:
             for cells in reader:
                 yield start, number, cells
@@ -219,12 +247,17 @@ class Table(Lines):
             raise InputError(f"{self.where(number)} is no CSV: {error}", "separate cells by commas") from error
 
 
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is longer than a row may be, the beginning."""
+    return iter(partial(stream.readline, ROW + 1), b"")
+
+
 def _cell(text: str) -> Any:
     """What a cell holds as JSON or as a number, where it does; else its text."""
     for read in (json.loads, float):
         try:
             return read(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return text
 
@@ -251,6 +284,7 @@ class SavedDataset:
             )
         import datasets
 
+        _check_saved(path)
         try:
             data = datasets.load_from_disk(str(path))
         except Exception as error:
@@ -268,6 +302,8 @@ class SavedDataset:
         if not len(data):
             raise InputError(f"{name} holds no samples", "it is empty")
         kinds = {column: _feature_kind(feature) for column, feature in data.features.items()}
+        for image in (column for column, kind in kinds.items() if kind == "image"):
+            data = data.cast_column(image, datasets.Image(decode=False))  # opened as any other image is
         return cls(
             name, data.with_format(None), choose_columns(kinds, artifact, column, name), artifact.inputs, notes
         )
@@ -290,6 +326,18 @@ class SavedDataset:
                     f"can't read {where}: {errors.first_line(error)}", "the data is damaged"
                 ) from error
             yield pick(record, self.columns, self.specs, where)
+
+
+def _check_saved(folder: Path) -> None:
+    """Raise InputError for what `datasets` would wait for, or open outside the folder."""
+    for entry in files_below(folder):
+        check_regular(Path(entry.path))
+        if entry.name == "state.json":
+            state = read_json(Path(entry.path), hint="save it with save_to_disk")
+            files = state.get("_data_files") if isinstance(state, dict) else None
+            names = [file.get("filename", "") for file in files or () if isinstance(file, dict)]
+            if outside := [name for name in names if Path(str(name)).name != name]:
+                raise InputError(f"{entry.path} names {shown(outside[0])}, outside its folder", "don't use it")
 
 
 def _split(splits: Mapping[str, Any], path: Path) -> str:

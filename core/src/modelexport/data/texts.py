@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim
-from ..errors import ArtifactError, InputError
+from ..errors import ArtifactError, InputError, MxError
+from ..regular import check_regular
 from .sections import check_rows, need, section
 
 if TYPE_CHECKING:
     from ..contract.tensors import Arrays
+
+#: the most characters of a text that a tokenizer gets
+LONGEST = 1_000_000
+
+#: the most bytes of a tokenizer's file
+TOKENIZER = 256 << 20
 
 #: a text, or a pair of texts: question and context
 Text = str | tuple[str, str]
@@ -74,11 +82,36 @@ def _padded(length: int, size: int | Dim) -> int:
 
 
 def encode(tokenizer: Any, settings: Mapping[str, Any], texts: Sequence[Text], longest: int | None) -> list[Any]:
+    """The tokens of every text. Raises InputError for one that is too long or no text, or that can't be split."""
+    for text in texts:
+        _check_text(text)
     if longest is not None:
         tokenizer.enable_truncation(longest, direction=settings.get("truncation_side", "right"))
     if settings.get("lowercase"):
         texts = [text.lower() if isinstance(text, str) else (text[0].lower(), text[1].lower()) for text in texts]
-    return list(tokenizer.encode_batch(list(texts)))
+    with _in_rust(InputError, "the tokenizer fails", "give other texts; is the tokenizer damaged?"):
+        return list(tokenizer.encode_batch(list(texts)))
+
+
+def _check_text(text: Text) -> None:
+    for part in (text,) if isinstance(text, str) else text:
+        if len(part) > LONGEST:
+            raise InputError(f"a text has {len(part)} characters, {LONGEST} are read at most", "give a part of it")
+        try:
+            part.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"a text is none: {error.reason} at {error.start}", "give it as UTF-8") from error
+
+
+@contextmanager
+def _in_rust(kind: type[MxError], what: str, hint: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a `kind`; what panics in Rust raises no Exception, but a BaseException."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise kind(f"{what}: {errors.first_line(error)}", hint) from error
 
 
 def load_tokenizer(artifact: Artifact) -> Any:
@@ -91,13 +124,10 @@ def load_tokenizer(artifact: Artifact) -> Any:
     from tokenizers import Tokenizer
 
     path = artifact.path / settings["tokenizer"]
-    try:
+    check_regular(path, TOKENIZER, ArtifactError)
+    hint = "export the model again; a newer `tokenizers` may know its parts"
+    with _in_rust(ArtifactError, f"{path} can't be read as a tokenizer", hint):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise ArtifactError(
-            f"{path} can't be read as a tokenizer: {errors.first_line(error)}",
-            "export the model again; a newer `tokenizers` may know its parts",
-        ) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -55,6 +56,6 @@ def parse_tolerance(text: str | None) -> dict[str, float]:
     except ValueError as error:
         raise OptionError(f"can't read --tolerance {text!r}", "write 1e-3, or atol=1e-4,rtol=1e-3") from error
     unknown = [name for name in values if name not in names]
-    if unknown or any(not value >= 0 for value in values.values()):
+    if unknown or any(not 0 <= value < math.inf for value in values.values()):
         raise OptionError(f"can't use --tolerance {text!r}", f"non-negative values of {', '.join(names)}")
     return values

@@ -16,7 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..contract.tensors import Dim, TensorSpec, cast, check_inputs, dims_of, fits
+from ..contract.tensors import Dim, TensorSpec, cast, check_count, check_inputs, dims_of, fits
 from ..errors import InputError
 from ..store.arrays import load_npz
 
@@ -187,6 +187,7 @@ def draw(specs: Sequence[TensorSpec], sizes: Mapping[str, int], seed: int, kind:
     arrays = {}
     for spec in specs:
         shape = tuple(sizes[s.name] if isinstance(s, Dim) else s for s in spec.shape)
+        check_count(spec.name, shape)
         arrays[spec.name] = cast(_values(spec, shape, generator, kind), spec.dtype)
     return arrays
 

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, get_args
 from ..contract.sources import NoState, State
 from ..contract.tensors import Dim, TensorSpec, dims_of
 from ..errors import ArtifactError, InputError, ReferenceError
-from ..store.arrays import load_npz
+from ..store.arrays import NUMBERS, load_npz, save_npz
 from .cases import Case, Origin
 
 if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
+
+#: what golden.npz has of a case, and the kind of dtype that texts have
+PARTS, TEXT = ("in", "out", "again", "origin"), "U"
 
 #: why a random case is left out of the gate of what was calibrated
 RANDOM = "random inputs, which say nothing about ranges taken from real ones"
@@ -226,28 +229,33 @@ def save(golden: Golden, path: Path) -> None:
                 stored = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
                 arrays[f"{key}/{part}/{name}"] = stored
     with path.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        save_npz(arrays, stream)
 
 
 def load(path: Path) -> Golden:
     """Read golden.npz. Raises ArtifactError when it is missing or damaged."""
     try:
-        arrays = load_npz(path)
+        arrays = load_npz(path, NUMBERS + TEXT)
     except InputError as error:
         raise ArtifactError(f"the golden data is unreadable: {error.message}", "export the model again") from error
     cases: dict[str, dict[str, Arrays]] = {}
     for key, array in arrays.items():
         case, _, rest = key.partition("/")
         part, _, name = rest.partition("/")
+        if part not in PARTS or (array.dtype.kind == TEXT) != (part == "origin"):
+            raise ArtifactError(f"the golden data holds {key[:80]!r}, which is none", "export the model again")
         cases.setdefault(case, {}).setdefault(part, {})[name] = array
     return Golden(tuple(_case(key.partition(" ")[2], parts) for key, parts in sorted(cases.items())))
 
 
 def _case(name: str, parts: Mapping[str, Arrays]) -> GoldenCase:
-    written = parts["origin"][""].item() if "origin" in parts else _origin_before(name)
+    origins = parts.get("origin")
+    written = _origin_before(name) if origins is None else str(origins.get("", ""))
     if written not in get_args(Origin):
-        raise ArtifactError(f"the golden data says that case {name!r} is {written!r}", "export the model again")
-    return GoldenCase(name, parts.get("in", {}), parts.get("out", {}), parts.get("again"), written)
+        raise ArtifactError(
+            f"the golden data says that case {name[:80]!r} is {written[:80]!r}", "export the model again"
+        )
+    return GoldenCase(name, parts.get("in", {}), parts.get("out", {}), parts.get("again"), written)  # type: ignore[arg-type]
 
 
 def _origin_before(name: str) -> Origin:

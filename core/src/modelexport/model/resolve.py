@@ -20,8 +20,11 @@ from ..errors import SourceError
 from ..plugins import entries, known, manager
 from ..plugins.installed import importable
 from ..store import manifest
-from ..usercode import guarded, import_object, names_object
+from ..usercode import check_reference, guarded, import_object, names_object
 from . import pt2, reference, weights
+
+#: the most bytes of an artifact's name; what is made of it and while it is made has suffixes, 255 in all
+LONGEST_NAME = 128
 
 
 def resolve(ref: Any, options: LoadOptions) -> Source:
@@ -32,6 +35,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     if not isinstance(ref, (str, os.PathLike)):
         return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
     text = os.fspath(ref)
+    check_reference(text)
     attribute = text.rpartition(":")[2]
     if names_object(text):
         return _finish(_from_factory(import_object(text), attribute), text, attribute, options)
@@ -72,7 +76,8 @@ def _finish(source: Source, ref: str, name: str, options: LoadOptions) -> Source
 
 
 def _safe_name(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "-", name).strip(".-") or "model"
+    plain = re.sub(r"[^\w.+-]+", "-", name).strip(".-")
+    return plain.encode()[:LONGEST_NAME].decode(errors="ignore") or "model"
 
 
 def _unknown(path: Path, text: str) -> SourceError:

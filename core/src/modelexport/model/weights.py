@@ -16,7 +16,7 @@ from ..errors import SourceError, UnsafeFileError
 from ..jsontext import read_json
 from ..plugins import known
 from ..plugins.installed import importable
-from ..regular import check_regular
+from ..regular import check_path, check_regular
 
 #: keys under which training frameworks keep the state dict inside a checkpoint
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -73,10 +73,12 @@ def read(path: Path, allow_pickle: bool = False) -> dict[str, Any]:
 
 def locate(path: Path) -> Path:
     """The file that is meant by `path`, which may be a folder. Raises SourceError where there is none."""
+    check_path(path, SourceError)
     if path.is_dir():
         path = _index_in(path)
     if not path.exists():
         raise SourceError(f"no weights at {path}", "give a .safetensors file, an index of shards, or a state dict")
+    check_regular(path, kind=SourceError)
     return path
 
 
@@ -88,13 +90,13 @@ def _index_in(folder: Path) -> Path:
 
 
 def _read_shards(index: Path, allow_pickle: bool) -> dict[str, Any]:
-    try:
-        shards = sorted(set(read_json(index, SourceError)["weight_map"].values()))
-    except (LookupError, TypeError, AttributeError) as error:
-        raise SourceError(f"{index} is no index of weights: {error}", "it needs a 'weight_map'") from error
+    data = read_json(index, SourceError, "it needs a 'weight_map'")
+    files = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(shard, str) for shard in files.values()):
+        raise SourceError(f"{index} is no index of weights", "it needs a 'weight_map': the file of every tensor")
     state: dict[str, Any] = {}
-    for shard in shards:
-        if not isinstance(shard, str) or Path(shard).name != shard or shard.endswith(".index.json") or not shard:
+    for shard in sorted(set(files.values())):
+        if Path(shard).name != shard or shard.endswith(".json") or not shard:
             raise SourceError(f"{index} names the shard {shard!r} outside its folder", "don't use this file")
         state |= read(index.with_name(shard), allow_pickle)
     return state

@@ -29,6 +29,7 @@ __all__ = [
     "call_arguments",
     "cases_to_time",
     "check_dtypes",
+    "check_path",
     "check_pretrained",
     "check_readable",
     "check_regular",
@@ -110,7 +111,7 @@ if TYPE_CHECKING:
     from ..model.reference import reference as module_reference
     from ..plugins.installed import importable
     from ..quiet import quiet
-    from ..regular import check_regular, open_regular
+    from ..regular import check_path, check_regular, open_regular
     from ..store.scratch import scratch
     from ..usercode import user_frame
     from .candidates import Verdict, verdict
@@ -149,6 +150,7 @@ _HOMES = {
     "check_dtypes": ".operators:check_dtypes",
     "check_pretrained": ".pretrained:check_pretrained",
     "check_readable": ".files:check_readable",
+    "check_path": "..regular:check_path",
     "check_regular": "..regular:check_regular",
     "compare": "..gate.compare:compare",
     "compare_all": "..gate.compare:compare_all",

@@ -7,6 +7,7 @@ and nothing that is in place is replaced before the whole command has succeeded.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,13 +20,14 @@ from ..contract.options import FILE_ACCESS, option_keys
 from ..contract.sources import LoadOptions
 from ..contract.target import CAPTURED, MODULE, Target
 from ..data.samples import Samples
-from ..errors import MxError, OptionError, SourceError, TargetError
+from ..errors import MxError, OptionError, OutputError, SourceError, TargetError
 from ..model import narrow, resolve, weights
 from ..plugins import calls, manager
+from ..regular import check_path
 from ..store import manifest, staging, versions
 from ..store.arrays import load_npz
 from ..store.locks import Lock
-from ..usercode import import_user_module
+from ..usercode import import_user_module, names_object
 from . import plan, reuse, snippets, transform
 from .convert import Conversion
 from .prepare import Prepared, prepare_each
@@ -125,8 +127,10 @@ def _without_own_precision(request: Request) -> Request:
 
 def _source_artifact(source: Any) -> Artifact | None:
     """The artifact that a reference names, if it names one."""
-    is_path = isinstance(source, (str, os.PathLike)) and manifest.is_in(Path(source))
-    return manifest.read(Path(source), check_files=False) if is_path else None
+    if not isinstance(source, (str, os.PathLike)) or names_object(os.fspath(source)):
+        return None
+    check_path(source, SourceError)
+    return manifest.read(Path(source), check_files=False) if manifest.is_in(Path(source)) else None
 
 
 @contextmanager
@@ -168,12 +172,19 @@ def _check(request: Request) -> dict[str, dict[str, Any]]:
     return held
 
 
+#: what names nothing, something hidden or elsewhere, or what Windows keeps for itself
+_UNUSABLE = re.compile(r"""^(\.|$)|[<>:"/\\|?*]|[ .]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)""", re.IGNORECASE)
+
+
 def _check_name(name: str | None) -> None:
-    """Raise OptionError for a name that leads into another folder, or that hides what it names."""
-    if name is not None and (not name or name.startswith(".") or {"/", os.sep} & set(name)):
-        raise OptionError(
-            f"--name {name!r} can't be the name of an artifact", "give a plain name; -o says where it goes"
-        )
+    """Raise OptionError for a name that leads into another folder, hides what it names, or is none elsewhere."""
+    if name is None:
+        return
+    hint = "give a plain name; -o says where it goes"
+    if not name.isprintable() or _UNUSABLE.search(name):
+        raise OptionError(f"--name {name[:80]!r} can't be the name of an artifact", hint)
+    if (size := len(name.encode())) > resolve.LONGEST_NAME:
+        raise OptionError(f"--name has {size} bytes, {resolve.LONGEST_NAME} are taken", hint)
 
 
 def _ways(request: Request, start: str, adopted: bool, certain: bool = True) -> list[_Way]:
@@ -229,7 +240,9 @@ def _placed(request: Request, way: _Way, name: str, named: bool = True) -> _Way:
     """
     files = plan.names(way.target, [step.planned for step in way.steps], request.name or name, request.precision)
     places = tuple(request.out / file for file in files)
+    check_path(request.out, OutputError)
     for index, place in enumerate(places):
+        check_path(place, OutputError)
         if named and not way.on_the_way(index):
             staging.check_place(place)
     if not named:

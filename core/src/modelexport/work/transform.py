@@ -15,6 +15,7 @@ from ..contract.samples import Calibration
 from ..errors import ArtifactError, OutputError, ParityError
 from ..gate import golden
 from ..plugins import calls, manager
+from ..regular import check_path
 from ..store import staging, versions
 from . import reuse, snippets
 from .finish import carry, finish, lineage_step
@@ -116,6 +117,7 @@ def beside(artifact: Artifact, verb: str, out: Path | None) -> Path:
     """Where the result of a verb goes: `out`, or beside the artifact. Raises OutputError where it can't."""
     stem = artifact.path.name.removesuffix(f".{artifact.format}")
     final = out if out is not None else artifact.path.with_name(f"{stem}.{verb}d.{artifact.format}")
+    check_path(final, OutputError)
     if final.resolve() == artifact.path.resolve():
         raise OutputError(f"{final} is the artifact itself", "write the result elsewhere with -o")
     staging.check_place(final)

@@ -84,13 +84,13 @@ def test_jsonl_picks_the_column_of_texts(tmp_path, texts):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"text": "a"', "is no JSON"),
+        ('{"text": "a"', "is no valid JSON"),
         ('["a"]', r"holds \['a'\], not an object"),
         ('{"body": "a"}', "column 'text' is missing"),
         ('{"text": null}', "column 'text' holds null, not text"),
         ('{"text": 7}', "column 'text' holds 7, not text"),
         (b'{"text": "\xff"}', "is not UTF-8"),
-        ("[" * 100_000, "is no JSON"),
+        ("[" * 100_000, "is nested too deep"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, texts, line, said):
@@ -169,10 +169,12 @@ def test_columns_named_like_the_inputs_hold_numbers(tmp_path):
     ("value", "said"),
     [
         ("[1, 2]", "has size 2 on axis 1"),
-        ("[[1, 2], [3]]", "holds no array"),
+        ("[[1, 2], [3]]", "not numbers"),
         ('["a", "b", "c"]', "not numbers"),
         ("null", "holds null, not numbers"),
-        ("[1, 2, NaN]", "holds NaN"),
+        ("[1, 2, NaN]", "NaN is no JSON value"),
+        ("[1, 2, 1e400]", "holds infinity"),
+        (f'["{"a" * 100_000}", {"1, " * 50_000} 1]', "holds .*, not numbers: it holds something else"),
         ("[]", "not numbers"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Captured, Dim, TensorSpec, dims_of
 from modelexport.errors import OptionError
-from modelexport.toolkit import size_combinations
+from modelexport.toolkit import open_regular, size_combinations
 
 from .backend import coremltools
 from .files import ARRAYS
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: shapes that Core ML takes in a list
 MOST_SHAPES = 128
+
+#: the most bytes of a file of labels
+LABELS = 16 << 20
 
 #: the value of `labels` that stands for those that the source carries
 CARRIED = "processing"
@@ -190,7 +193,12 @@ def labels_of(captured: Captured, where: str | None) -> list[str] | None:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    with open_regular(path, LABELS, OptionError) as stream:
+        try:
+            text = stream.read().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise OptionError(f"labels={path} is no UTF-8 text: {error.reason}", "save it as UTF-8") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _carried(processing: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelexport.contract import check_least
 from modelexport.errors import OptionError
+from modelexport.toolkit import check_path
 
 from . import formats
 
@@ -49,7 +50,10 @@ def _check_texts(quantization: str, calibration: str | None, column: str | None)
             f"calibration={calibration} is for a quantization, and none is asked for",
             "add -k quantization=fp8, or another format; with --precision, give --calibration instead",
         )
-    elif ":" not in calibration and not Path(calibration).exists():
+    elif ":" not in calibration:
+        check_path(calibration, OptionError)
+        if Path(calibration).exists():
+            return
         raise OptionError(
             f"calibration={calibration}: there is no such path",
             "give a .txt with one text a line, a .jsonl, a .csv, or a function as file.py:function",
