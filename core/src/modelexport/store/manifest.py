@@ -1,7 +1,7 @@
 """Read and write an artifact's manifest.json.
 
-Reading checks everything it can without loading the model: the schema's version, that every listed path
-stays inside the artifact, and the size and sha256 of every file.
+Reading checks everything it can without loading the model: all that the manifest says (see `document.py`), that
+every path stays inside the artifact, and the size and sha256 of every file.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from pathlib import Path
 
 from ..contract.artifacts import Artifact, FileEntry
 from ..errors import ArtifactError
-from . import schema
+from ..jsontext import read_json
+from ..regular import check_regular
+from . import listing, schema
 from .digests import sha256
 
 NAME = schema.NAME
+
+#: the most bytes of a manifest: a report of many thousand layers has a few million
+LIMIT = 64 << 20
 
 
 def is_in(folder: Path) -> bool:
@@ -35,27 +40,21 @@ def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
         raise ArtifactError(f"no artifact at {root}", "make one with `mx export SOURCE -t TARGET`")
     if not file.is_file():
         raise ArtifactError(f"{root} is not an artifact: it has no {NAME}", "give the folder `mx export` wrote")
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        artifact = schema.from_json(data, root)
-    except ArtifactError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"{file} is damaged: {type(error).__name__}: {error}", "export the model again"
-        ) from error
+    artifact = schema.from_json(read_json(file, ArtifactError, "export the model again", LIMIT), root)
+    listing.check_named(artifact)
     if check_files:
         check(artifact)
     return artifact
 
 
 def check(artifact: Artifact) -> None:
-    """Raise ArtifactError naming the first listed file that is missing or not what was written."""
+    """Raise ArtifactError naming the first listed file that is missing or not what was written, or unlisted."""
+    listing.check_tree(artifact)
     for entry in artifact.files:
         file = artifact.path / entry.path
-        if not file.is_file():
+        if not file.exists():
             raise ArtifactError(f"{file} is missing from the artifact", "export the model again")
-        size = file.stat().st_size
+        size = check_regular(file, kind=ArtifactError)
         if size != entry.size:
             raise ArtifactError(
                 f"{file} is damaged: {size} bytes, the manifest says {entry.size}", "export the model again"
