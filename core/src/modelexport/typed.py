@@ -283,7 +283,7 @@ Name = Annotated[str, Check(f"a name of 1 to {NAME_LENGTH} printable characters"
 Format = Annotated[str, Check("a name such as onnx or my-target", re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch)]
 
 #: a file or folder of the artifact, relative to it
-InsidePath = Annotated[str, Check("a path inside the artifact, with /", _lies_inside)]
+InsidePath = Annotated[str, Check("a path with / that leads nowhere outside the artifact", _lies_inside)]
 
 Sha256 = Annotated[str, Check("a sha256 of 64 hex digits", re.compile(r"[0-9a-f]{64}").fullmatch)]
 

@@ -122,7 +122,7 @@ class Said:
 class Document:
     """All of manifest.json."""
 
-    schema: int
+    schema: Positive
     format: Format
     entry: InsidePath
     precision: Precision

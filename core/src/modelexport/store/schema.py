@@ -82,16 +82,12 @@ def from_json(data: Any, root: Path) -> Artifact:
 
 
 def _check_version(data: Any, root: Path) -> None:
-    if not isinstance(data, Mapping):
-        raise ArtifactError(f"{root / NAME} is damaged: it holds no object", "export the model again")
-    schema = data.get("schema")
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+    """Raise ArtifactError for a newer schema, of which nothing else is known."""
+    schema = data.get("schema") if isinstance(data, Mapping) else None
+    if isinstance(schema, int) and schema > VERSION:
         raise ArtifactError(
-            f"{root / NAME} has no valid schema version: {str(schema)[:80]!r}", "export the model again"
-        )
-    if schema > VERSION:
-        raise ArtifactError(
-            f"{root / NAME} has schema {str(schema)[:20]}, this modelexport reads up to {VERSION}",
+            f"{root / NAME} has schema {schema if schema < 1000 else 'of a large number'}, this modelexport reads up "
+            f"to {VERSION}",
             "upgrade with `pip install -U modelexport`",
         )
 
