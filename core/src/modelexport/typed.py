@@ -64,11 +64,16 @@ def read(kind: Any, value: Any) -> Any:
 
 
 def printable(value: Any) -> Any:
-    """Plain data with a mark in place of every character that `read` takes in no text. Keys stay as they are."""
+    """Plain data as `read` takes it: a mark in place of what no text may hold, None of what is no finite number.
+
+    Keys stay as they are.
+    """
     if isinstance(value, str):
         return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value.replace("\r\n", "\n"))
     if isinstance(value, Mapping):
         return {key: printable(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return [printable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -280,7 +285,9 @@ def _lies_inside(path: str) -> bool:
 Name = Annotated[str, Check(f"a name of 1 to {NAME_LENGTH} printable characters", _is_name)]
 
 #: a target's, or that of a program or a live module
-Format = Annotated[str, Check("a name such as onnx or my-target", re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch)]
+Format = Annotated[
+    str, Check("a name such as onnx or my-target", re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch)
+]
 
 #: a file or folder of the artifact, relative to it
 InsidePath = Annotated[str, Check("a path with / that leads nowhere outside the artifact", _lies_inside)]

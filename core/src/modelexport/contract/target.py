@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .options import NoOptions
 
+
 @dataclass(frozen=True)
 class NoDetails:
     """A target that says nothing of its own in the manifest."""

@@ -15,6 +15,9 @@ from .sections import check_rows, need, section
 if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
 
+#: the most pixels of an image after resizing
+LARGEST = 1 << 28
+
 
 def image_inputs(artifact: Artifact, images: Sequence[Path | Any]) -> Arrays:
     """The input that `images` make, one row an image: paths, or Pillow images.
@@ -30,6 +33,8 @@ def image_inputs(artifact: Artifact, images: Sequence[Path | Any]) -> Arrays:
             f"inputs {', '.join(s.name for s in artifact.inputs)} can't be made from images alone",
             "give them as arrays with --input",
         )
+    if len(spec.shape) != 4:
+        raise InputError(f"input {spec.name!r} takes no batch of images: it is {spec}", "give --input")
     check_rows(spec.shape[0], len(images), "image")
     rows = [pixels(_open(image) if isinstance(image, Path) else image, settings) for image in images]
     if len(shapes := {row.shape for row in rows}) > 1:
@@ -66,6 +71,8 @@ def pixels(image: Any, settings: Mapping[str, Any]) -> Array:
         from PIL import Image
 
         width, height = _target_size(image.size, size)
+        if width * height > LARGEST or not width * height:
+            raise InputError(f"an image would be resized to {width} × {height} pixels", "give one less long")
         image = image.resize((width, height), Image.Resampling[settings["resample"].upper()])
     array = np.asarray(image)
     array = array[..., None] if array.ndim == 2 else array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec, cast
 from ..errors import InputError, OptionError
+from ..gate.cases import TOO_MANY
 from ..store.arrays import load_npz
 from ..store.staging import output_errors
 
@@ -82,6 +84,8 @@ def _from_value(spec: TensorSpec, value: str) -> Array:
     if isinstance(data, list):
         return _as_array(data, spec)
     shape = tuple(size.min if isinstance(size, Dim) else size for size in spec.shape)
+    if math.prod(shape) > TOO_MANY:
+        raise InputError(f"input {spec.name!r} has too many elements to fill with one number", str(spec))
     return _as_array(np.full(shape, data), spec)
 
 

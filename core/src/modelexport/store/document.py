@@ -69,15 +69,18 @@ class Tensor:
 
 @dataclass(frozen=True)
 class FlatComparison:
-    """An output's worst comparison, with the budget that it was held against. See `Comparison`, `Budget`."""
+    """An output's worst comparison, with the budget that it was held against. See `Comparison`, `Budget`.
+
+    A figure that is no finite number is None.
+    """
 
     name: str
     ok: bool
-    max_abs: float
-    max_rel: float
-    cosine: float
+    max_abs: float | None
+    max_rel: float | None
+    cosine: float | None
     top1: float | None
-    used: float
+    used: float | None
     problem: str
     atol: float
     rtol: float
@@ -141,4 +144,6 @@ class Document:
             for number, tensor in enumerate(getattr(self, side)):
                 for axis, size in enumerate(tensor.shape):
                     if isinstance(size, str) and size not in self.dims:
-                        raise Mismatch("the name of one of dims", repr(size)).under(f"{side}[{number}].shape[{axis}]")
+                        raise Mismatch("the name of one of dims", repr(size)).under(
+                            f"{side}[{number}].shape[{axis}]"
+                        )

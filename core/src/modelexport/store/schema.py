@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -152,9 +153,10 @@ def _comparison_to_json(compared: Comparison) -> dict[str, Any]:
 
 def _comparison(row: FlatComparison) -> Comparison:
     budget = Budget(row.atol, row.rtol, row.noise, row.min_cosine, row.min_equal)
-    return Comparison(
-        row.name, budget, row.ok, row.max_abs, row.max_rel, row.cosine, row.top1, row.used, row.problem, row.case
+    max_abs, max_rel, cosine, used = (
+        math.inf if value is None else value for value in (row.max_abs, row.max_rel, row.cosine, row.used)
     )
+    return Comparison(row.name, budget, row.ok, max_abs, max_rel, cosine, row.top1, used, row.problem, row.case)
 
 
 # --------------------------------------------------------------------------------------- tensors

@@ -66,8 +66,14 @@ DAMAGES = {
     "unknown dim": (lambda p: change(p, lambda d: d["dims"].clear()), ["manifest.json is damaged", "batch"]),
     "no JSON": (lambda p: (p / "two.tape/manifest.json").write_text("{]"), ["manifest.json is no valid JSON"]),
     "a list": (lambda p: (p / "two.tape/manifest.json").write_text("[]"), ["manifest.json is damaged"]),
-    "empty manifest": (lambda p: (p / "two.tape/manifest.json").write_text(""), ["manifest.json is no valid JSON"]),
-    "binary manifest": (lambda p: (p / "two.tape/manifest.json").write_bytes(b"\xff\xfe\x00"), ["is no UTF-8 text"]),
+    "empty manifest": (
+        lambda p: (p / "two.tape/manifest.json").write_text(""),
+        ["manifest.json is no valid JSON"],
+    ),
+    "binary manifest": (
+        lambda p: (p / "two.tape/manifest.json").write_bytes(b"\xff\xfe\x00"),
+        ["is no UTF-8 text"],
+    ),
     "entry above": (lambda p: change(p, lambda d: d.update(entry="../notes.txt")), ["'../notes.txt'", "outside"]),
     "entry absolute": (
         lambda p: change(p, lambda d: d.update(entry=str(p / "notes.txt"))),

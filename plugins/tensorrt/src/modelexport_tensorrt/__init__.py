@@ -12,6 +12,7 @@ build.py       the one builder call, for both flavours
 profiles.py    dynamic dims → optimization profiles
 listing.py     the builder's log → layers and tensors
 device.py      memory, streams, events and graphs of CUDA
+details.py     what the manifest says beyond that, by which a stranger's is checked
 
 A network computes in the types that the ONNX model has: other precisions than float32 are made in ONNX, by its
 plugin's `mx quantize`, and compiled.
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
+
+from .details import Details
 
 from . import flavours
 
@@ -149,6 +152,7 @@ def mx_target() -> Target:
             "run": Verb(RunOptions, needs=(library,), install="pip install 'modelexport-tensorrt[run]'"),
         },
         compiles={name: {"quantize": {"preset": "tensorrt", **options}} for name, options in _COMPILED.items()},
+        details=Details,
     )
 
 

@@ -16,6 +16,7 @@ serving.py     the configuration and the command that serve a checkpoint
 engine.py      an engine, where an old trtllm-build still makes one
 session.py     a checkpoint → Session, by TensorRT-LLM or on the CPU
 backend.py     transformers and ModelOpt, kept off the terminal
+details.py     what the manifest says beyond that, by which a stranger's is checked
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
+
+from .details import Details
 
 from . import options as checks
 
@@ -134,6 +137,7 @@ def mx_target() -> Target:
                 RunOptions, needs=("torch", "transformers"), install="pip install 'modelexport-tensorrt-llm[run]'"
             ),
         },
+        details=Details,
     )
 
 
