@@ -286,7 +286,7 @@ Name = Annotated[str, Check(f"a name of 1 to {NAME_LENGTH} printable characters"
 
 #: a target's, or that of a program or a live module
 Format = Annotated[
-    str, Check("a name such as onnx or my-target", re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch)
+    str, Check("a name of small letters, digits, - and _", re.compile(r"[a-z0-9][a-z0-9_-]{0,63}").fullmatch)
 ]
 
 #: a file or folder of the artifact, relative to it

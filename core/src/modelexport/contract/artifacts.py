@@ -87,8 +87,8 @@ class FileEntry:
 class Artifact:
     """A model on disk, complete: the directory `path` with `manifest.json`, the target's files, golden.npz.
 
-    `details` are the target's own facts, and what its hooks are given has passed `Target.details`; what every target
-    may say besides has fields of its own, as in `Build`. `processing` is data that `Processing` describes.
+    `details` are the target's own facts; before a hook sees them they have passed `Target.details`. What every
+    target may say besides has fields of its own, as in `Build`. `processing` is data that `Processing` describes.
     """
 
     path: Path

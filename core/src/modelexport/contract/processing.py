@@ -28,8 +28,8 @@ class TextInputs:
     """Token ids and what goes with them.
 
     `tokenizer` is a file of the artifact, for the `tokenizers` package; `inputs` says which field of an encoding
-    each input holds. Texts of more than `max_length` tokens are cut, None: where the model takes no more. Without a
-    `pad_id`, texts of different lengths are refused.
+    each input holds. Texts of more than `max_length` tokens are cut, or where the model takes no more. Without
+    a `pad_id`, texts of different lengths are refused.
     """
 
     tokenizer: InsidePath

@@ -1,7 +1,7 @@
 """Whether an artifact's folder and the files that its manifest lists agree.
 
-A manifest names files to open: they are listed, so that their sha256 are checked. Files that are opened by names of
-their own (golden data, what later steps start from) must be listed too where they are there.
+A manifest names files to open: they are listed, so that their sha256 are checked. Files that are opened by names
+of their own (golden data, what later steps start from) must be listed too where they are there.
 """
 
 from __future__ import annotations

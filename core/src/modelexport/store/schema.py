@@ -87,8 +87,7 @@ def _check_version(data: Any, root: Path) -> None:
     schema = data.get("schema") if isinstance(data, Mapping) else None
     if isinstance(schema, int) and schema > VERSION:
         raise ArtifactError(
-            f"{root / NAME} has schema {schema if schema < 1000 else 'of a large number'}, this modelexport reads up "
-            f"to {VERSION}",
+            f"{root / NAME} has schema {min(schema, 9999)}, this modelexport reads up to {VERSION}",
             "upgrade with `pip install -U modelexport`",
         )
 
@@ -105,7 +104,7 @@ def _refuse_escape(artifact: Artifact) -> None:
     """Raise ArtifactError for a path that a link leads out of the artifact."""
     root = os.path.realpath(artifact.path)
     for path in [*named_files(artifact), *(file.path for file in artifact.files)]:
-        if not Path(os.path.realpath(os.path.join(root, path))).is_relative_to(root):
+        if not Path(os.path.realpath(f"{root}/{path}")).is_relative_to(root):
             raise ArtifactError(
                 f"{artifact.path / NAME} lists {path!r}, which lies outside the artifact",
                 "don't use this artifact: it was not written by modelexport",

@@ -29,8 +29,8 @@ switch template tensor this throw true try type typeof union using val value var
 class Value:
     """An input or output as source code needs it.
 
-    `name` is the model's, `identifier` the code's; `sizes` are numbers, and names of constants for dynamic dims. As
-    text, it can stand in a comment.
+    `name` is the model's, `identifier` the code's; `sizes` are numbers, and names of constants for dynamic dims.
+    As text, it can stand in a comment.
     """
 
     name: str
@@ -116,7 +116,7 @@ def quoted(text: str, dollar: str = "$") -> str:
     Kotlin, which reads a dollar otherwise, has a `dollar` of its own: `quoted(text, KOTLIN_DOLLAR)`. Raises
     ConversionError for text with control characters, whose escapes differ.
     """
-    if not text.isprintable():
+    if not text.replace("\n", "").replace("\t", "").isprintable():
         raise ConversionError(
             f"{text!r} can't be written in source code: it holds what can't be printed", "rename it in the model"
         )
@@ -124,11 +124,11 @@ def quoted(text: str, dollar: str = "$") -> str:
 
 
 def commented(text: str) -> str:
-    """`text` in a comment of any of the languages: nothing in it ends the comment, or means something there.
+    r"""`text` in a comment of any of the languages: nothing in it ends the comment, or means something there.
 
     A backslash begins an escape in Java's comments too, and at the end of a line of C++ takes in the next.
 
-    >>> commented("x */ \\u000a exit(0);")
+    >>> commented(r"x */ \u000a exit(0);")
     'x *_ _u000a exit(0);'
     """
     shown = "".join(letter if letter.isprintable() and letter not in "\\`" else "_" for letter in text)

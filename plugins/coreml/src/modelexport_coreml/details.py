@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-import re
 from typing import Annotated, Literal
 
 from modelexport.contract import Check, Count, Name, Positive
@@ -30,7 +30,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Classifier:
-    """The output with the probabilities, what the likeliest class is called in the package, and how many there are."""
+    """The output with the probabilities, the name of the one with the likeliest class, and how many there are."""
 
     output: Name
     label: str | None = None
@@ -41,8 +41,8 @@ class Classifier:
 class Details:
     """`names` says what inputs and outputs are called in the package, `bounds` where open dims end.
 
-    `compute_units` are the processors that Core ML may use; `weights` says how much of the model's is in the file as
-    it was.
+    `compute_units` are the processors that Core ML may use; `weights` says how much of the model's is in the file
+    as it was.
     """
 
     deployment_target: System = "iOS15"

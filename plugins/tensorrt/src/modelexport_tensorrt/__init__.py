@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
 
-from .details import Details
-
 from . import flavours
+from .details import Details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

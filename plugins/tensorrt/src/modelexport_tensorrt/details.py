@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-import re
 from typing import Annotated, Literal
 
 from modelexport.contract import Check, Count, Positive

@@ -121,8 +121,8 @@ def _cannot_run(sms: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------- later steps
 
 
-#: options that name files of the machine an engine was built on. A manifest may be anybody's: the libraries would be
-#: loaded here, and the timing cache be written
+#: options that name files of the machine an engine was built on. A manifest may be anybody's: the libraries would
+#: be loaded here, and the timing cache be written
 OF_THE_MACHINE = ("plugins", "timing-cache")
 
 

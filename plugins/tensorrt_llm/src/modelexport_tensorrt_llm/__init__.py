@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
 
-from .details import Details
-
 from . import options as checks
+from .details import Details
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -36,7 +36,7 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class Details:
-    """`serving` is what a session and `mx quantize` read; `perplexity` is there where the checkpoint is quantized."""
+    """`serving` is what a session and `mx quantize` read; `perplexity` what a quantized checkpoint lost."""
 
-    serving: Served = Served()  # noqa: RUF009  it is frozen
+    serving: Served = Served()
     perplexity: Perplexity | None = None
