@@ -79,7 +79,7 @@ def _channels_agree(image: ImageInputs) -> bool:
 
 @dataclass(frozen=True)
 class Processing:
-    """`labels` are names along the last axis of an output, and `scores` what makes probabilities of it.
+    """`labels` are names along the last axis of an output, or of the only one; `scores` makes probabilities of it.
 
     `embedding` is the output that holds one vector a text; `left_out` says why a section isn't there.
     """
@@ -87,7 +87,7 @@ class Processing:
     task: str | None = None
     text: TextInputs | None = None
     image: Annotated[ImageInputs, Check("a mean and a std for each channel", _channels_agree)] | None = None
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] | tuple[str, ...] = field(default_factory=dict)
     scores: Literal["softmax", "sigmoid", "none"] = "softmax"
     embedding: str | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)

@@ -40,7 +40,9 @@ def _read(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[Text
     processing = artifact.processing
     if (name := str(processing.get("embedding"))) in outputs:
         return _similarities(outputs[name])
-    task, labels = processing.get("task"), processing.get("labels", {}).get("logits")
+    task, labels = processing.get("task"), processing.get("labels")
+    if isinstance(labels, Mapping):
+        labels = labels.get("logits")
     if task in ("text-classification", "image-classification") and "logits" in outputs:
         return _classes(outputs["logits"], labels, processing.get("scores", "softmax"))
     encodings = _encodings(artifact, texts)
