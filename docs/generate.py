@@ -33,7 +33,8 @@ MADE = "<!-- Written by docs/generate.py: edit the code, then run `make docs`. -
 VALUES = [
     "Target", "NoDetails", "Check", "Verb", "Source", "LoadOptions", "Captured", "Build", "StandIn", "Artifact",
     "Processing", "Step", "FileEntry", "Parity", "Comparison", "Budget", "Session", "Calibration", "Goal",
-    "QuantizationReport", "QuantizedLayer", "Trial", "Score", "CompiledLayer", "TensorSpec", "Dim", "State", "Event",
+    "QuantizationReport", "QuantizedLayer", "Trial", "Score", "CompiledLayer", "TensorSpec", "Dim", "State",
+    "Event",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ file that the change led to, nor write one anywhere but in the artifact's folder
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import importlib
 import json
@@ -32,28 +33,12 @@ PATIENCE = 20.0
 
 #: texts that a reader may stumble over; `Field.texts` adds paths that lead out of the artifact
 TEXTS = (
-    "", " ", "x" * 300, "x" * 100_000, "\x00", "\x1b[31mred", "line\nline", "\ud800", "\u202egnp", "[/bold]", "%s%n",
-    "NaN", "-1", "null", "../", "..", ".", "/", "C:/x", "a\\b", "a:b", "a//b", "./model", "CON", "manifest.json",
-    "MANIFEST.JSON", "golden.npz", '"; exit(0); //', "*/ exit(0); /*", "\\u000aexit(0);//", "$(id)", "${x}",
+    "", " ", "x" * 300, "x" * 100_000, "\x00", "\x1b[31mred", "line\nline", "\ud800", "\u202egnp", "[/bold]",
+    "%s%n", "NaN", "-1", "null", "../", "..", ".", "/", "C:/x", "a\\b", "a:b", "a//b", "./model", "CON",
+    "manifest.json", "MANIFEST.JSON", "golden.npz", '"; exit(0); //', "*/ exit(0); /*", "\\u000aexit(0);//",
+    "$(id)", "${x}",
 )  # fmt: skip
-NUMBERS = (
-    0,
-    -1,
-    1,
-    2,
-    7,
-    255,
-    2**31,
-    2**31 - 1,
-    -(2**31),
-    2**40,
-    2**62,
-    2**63 - 1,
-    2**63,
-    -(2**63),
-    2**64,
-    10**40,
-)
+NUMBERS = (0, -1, 1, 2, 7, 255, 2**31, 2**31 - 1, -(2**31), 2**40, 2**62, 2**63 - 1, 2**63, -(2**63), 10**40)
 FLOATS = (0.0, -0.0, 0.5, -1.5, 1e-300, 1e300, 1e308, float("nan"), float("inf"), float("-inf"))
 
 #: what somebody who knows the formats would try: a place in the manifest, and what to put there
@@ -317,7 +302,7 @@ class Tally:
         return f"{ends}; {len(self.wrong)} wrong"
 
 
-def watch(allowed: Sequence[Path], report: Callable[[str], None]) -> None:
+def watch(allowed: Sequence[Path], report: Callable[[str], object]) -> None:
     """Report, in this process, what is opened among the forbidden files, and what is written elsewhere."""
     own = tuple(os.path.realpath(path) for path in allowed)
 
@@ -345,10 +330,8 @@ def run(arguments: list[str], folder: Path, ground: Field) -> tuple[int | str, s
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.setsid()
-        watch(
-            [folder, ground.root / "made", Path(tempfile.gettempdir())],
-            lambda line: os.write(2, f"!! {line}\n".encode()),
-        )
+        allowed = [folder, ground.root / "made", Path(tempfile.gettempdir())]
+        watch(allowed, lambda line: os.write(2, f"!! {line}\n".encode()))
         from modelexport.cli import _run
 
         code = 70
@@ -376,13 +359,17 @@ def run(arguments: list[str], folder: Path, ground: Field) -> tuple[int | str, s
 SLOW = ("verify", "benchmark", "quantize", "optimize")
 
 
+def ones(inputs: Sequence[str]) -> list[str]:
+    """Arguments of `mx run` that fill every input."""
+    return [word for name in inputs for word in ("--input", f"{name}=1")]
+
+
 def commands(
     folder: Path, made: Path, dice: random.Random, slow: float, inputs: Sequence[str]
 ) -> Iterator[list[str]]:
     """The commands that an artifact is given to: the slow ones to a share of them, `slow`."""
     yield ["inspect", str(folder)]
-    given = [word for name in inputs for word in ("--input", f"{name}=1")]
-    yield ["run", str(folder), *dice.choice((given, given, ["--text", "hello"]))]
+    yield ["run", str(folder), *dice.choice((ones(inputs), ones(inputs), ["--text", "hello"]))]
     if dice.random() < slow:
         command = dice.choice(SLOW)
         more = {"benchmark": ["--runs", "1"], "verify": []}.get(command, ["-o", str(made / "out"), "--force"])
@@ -390,19 +377,24 @@ def commands(
 
 
 def fuzz(artifacts: Sequence[Path], count: int, seed: int, ground: Field, slow: float = 0.0) -> Tally:
-    """Change `count` artifacts, of each of `artifacts` in turn, and run the commands on them."""
+    """Change `count` artifacts, of each of `artifacts` in turn, and run the commands on them.
+
+    Raises RuntimeError where an artifact that wasn't changed does not run: the changes would prove nothing.
+    """
     tally, made = Tally(), ground.root / "made"
     made.mkdir()
     names = [[spec["name"] for spec in json.loads((a / "manifest.json").read_text())["inputs"]] for a in artifacts]
+    for artifact, inputs in zip(artifacts, names, strict=True):
+        code, said = run(["run", str(artifact), *ones(inputs)], artifact, ground)
+        if code != 0:
+            raise RuntimeError(f"{artifact} does not run: {said}")
     for number in range(count):
         dice, which = random.Random(f"{seed} {number}"), number % len(artifacts)
         folder = ground.root / artifacts[which].name
         what = mutated(artifacts[which], folder, dice, ground)
         for arguments in commands(folder, made, dice, slow, names[which]):
             code, said = run(arguments, folder, ground)
-            tally.ended[
-                f"{arguments[0]} {code if code in (0, 'hang') or isinstance(code, str) else 'refused'}"
-            ] += 1
+            tally.ended[f"{arguments[0]} {code if not code or isinstance(code, str) else 'refused'}"] += 1
             if isinstance(code, str) or "internal error" in said or "!! opened" in said or code in (1, 70):
                 tally.wrong.append(f"{number} {folder.name}, {what}: {arguments[0]} → {code}: {said[-600:]}")
             if code == 8 and arguments[0] == "inspect":
@@ -418,21 +410,26 @@ def fuzz(artifacts: Sequence[Path], count: int, seed: int, ground: Field, slow: 
 # --------------------------------------------------------------------------------------- real artifacts
 
 
-#: what forks then need not import
-RUNTIMES = (
-    "torch", "onnxruntime", "onnx", "ai_edge_litert.interpreter", "executorch.extension.pybindings._C", "coremltools",
-    "modelexport.api", "modelexport.cli", "modelexport_onnx.session", "modelexport_coreml.session",
-    "modelexport_coreml.interpreter", "tokenizers", "modelexport_tflite.session", "modelexport_torchscript.session",
-)  # fmt: skip
+#: format → what its commands import, so that forks find it there
+RUNTIMES = {
+    "onnx": ("onnxruntime", "onnx", "modelexport_onnx.session"),
+    "torchscript": ("torch", "modelexport_torchscript.session"),
+    "executorch": ("torch", "executorch.extension.pybindings._C"),
+    "tflite": ("ai_edge_litert.interpreter", "modelexport_tflite.session"),
+    "coreml": ("coremltools", "modelexport_coreml.session", "modelexport_coreml.interpreter"),
+}
 
 
-def preload() -> None:
-    """Import the runtimes that are installed."""
-    for name in RUNTIMES:
-        try:
+def preload(artifacts: Sequence[Path]) -> None:
+    """Import what the artifacts' formats take, as far as it is installed."""
+    formats = [json.loads((artifact / "manifest.json").read_text())["format"] for artifact in artifacts]
+    for name in (
+        "modelexport.api",
+        "modelexport.cli",
+        *(name for each in formats for name in RUNTIMES.get(each, ())),
+    ):
+        with contextlib.suppress(ImportError):
             importlib.import_module(name)
-        except ImportError:
-            continue
 
 
 def export(targets: Sequence[str], folder: Path) -> list[Path]:
@@ -440,7 +437,7 @@ def export(targets: Sequence[str], folder: Path) -> list[Path]:
     import modelexport
     import torch
 
-    class Net(torch.nn.Module):
+    class Net(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             torch.manual_seed(0)
@@ -464,20 +461,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mx-fuzz-") as folder:
         kept = given.artifacts or Path(folder) / "artifacts"
         if not kept.is_dir():  # in a process of its own: converters start threads, and this one forks
-            exporter = multiprocessing.get_context("spawn").Process(
-                target=export, args=(given.targets.split(","), kept)
-            )
+            asked = (given.targets.split(","), kept)
+            exporter = multiprocessing.get_context("spawn").Process(target=export, args=asked)
             exporter.start()
             exporter.join()
         artifacts = sorted(kept.glob("net.*"))
-        preload()
+        preload(artifacts)
         begun = time.monotonic()
         tally = fuzz(artifacts, given.count, given.seed, Field(Path(folder) / "ground").prepare(), given.slow)
     for line in tally.wrong:
         print(line, end="\n\n")
-    print(
-        f"{given.count} changed manifests of {len(artifacts)} formats in {time.monotonic() - begun:.0f} s: {tally}"
-    )
+    took = time.monotonic() - begun
+    print(f"{given.count} changed manifests of {len(artifacts)} formats in {took:.0f} s: {tally}")
     sys.exit(bool(tally.wrong))
 
 

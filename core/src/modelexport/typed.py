@@ -113,6 +113,8 @@ def _union(readers: list[Reader], optional: bool) -> Reader:
     def one_of(value: Any) -> Any:
         if value is None and optional:
             return None
+        if len(readers) == 1:
+            return readers[0](value)
         missed = []
         for reader in readers:
             try:

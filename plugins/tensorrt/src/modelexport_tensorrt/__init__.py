@@ -110,6 +110,9 @@ class QuantizeOptions:
     percentile: float = option(99.99, "share of the values, in %, that a range of calibrator=percentile holds")
     block_size: Literal[64, 128] = option(128, "weights that share a scale, for int4")
     activations: Literal["fp16", "fp32"] = option("fp16", "what everything computes in that isn't quantized")
+    plugins: tuple[str, ...] = option(
+        (), "shared libraries with kernels that the artifact was exported with; its manifest isn't asked"
+    )
     exclude: tuple[str, ...] = option((), "nodes of the ONNX model not to quantize, by name; * and ? match")
     explain: bool = option(True, "measure each layer's error for the report")
 
