@@ -1,4 +1,4 @@
-"""A few hundred changed manifests; `make fuzz` tries more, of more formats. See tests/fuzz/manifests.py."""
+"""A few dozen changed manifests; `make fuzz` tries more, of more formats. See tests/fuzz/manifests.py."""
 
 import re
 import subprocess
@@ -31,9 +31,9 @@ def artifacts(tmp_path):
 
 def test_no_changed_manifest_does_harm(artifacts):
     pytest.importorskip("onnxruntime")
-    asked = ["--count", "200", "--seed", "3", "--slow", "0", "--artifacts", str(artifacts)]
+    asked = ["--count", "80", "--seed", "3", "--slow", "0", "--artifacts", str(artifacts)]
     done = subprocess.run([sys.executable, str(FUZZER), *asked], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout.splitlines()[:-1]) == (0, []), done.stdout + done.stderr
     figures = dict(re.findall(r"(\w+ \w+) (\d+)", done.stdout))
-    assert int(figures["inspect refused"]) > 100, "most changes mean something"
-    assert int(figures["run 0"]) > 5, "and some do not"
+    assert int(figures["inspect refused"]) > 40, "most changes mean something"
+    assert int(figures["run 0"]) > 2, "and some do not"
