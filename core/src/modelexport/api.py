@@ -19,7 +19,7 @@ from .contract.artifacts import Artifact
 from .contract.progress import Progress, silent, telling
 from .contract.sessions import Session
 from .contract.sources import LoadOptions
-from .plugins import calls
+from .gate.opening import open_artifact
 from .store import manifest
 from .work import export as exporting
 from .work import recheck, transform
@@ -100,7 +100,7 @@ def run(path: PathLike, options: Mapping[str, Any] | None = None) -> Session:
     with run("build/model.onnx") as session:
         outputs = session({"x": array})
     """
-    return calls.open_session(load(path), options or {})
+    return open_artifact(path, options or {})[1]
 
 
 def verify(
@@ -125,7 +125,7 @@ def verify(
     with telling(progress):
         loading = _load_options(inputs, weights, task, allow_pickle, allow_download)
         verification = Verification.read(True, tolerance, _path(sample))
-        return recheck.verify(load(path), source, loading, options or {}, verification)
+        return recheck.verify(Path(path), source, loading, options or {}, verification)
 
 
 def optimize(

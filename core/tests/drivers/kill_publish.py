@@ -9,6 +9,7 @@ two directories. Prints what was seen, as JSON; any artifact that is not whole e
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -95,7 +96,7 @@ def main():
     while time.monotonic() < ends or (fallback and not seen["moved aside"] and time.monotonic() < ends + 60):
         fresh = seen["kills"] % 2 == 0
         if fresh and final.exists():
-            staging.shutil.rmtree(final)
+            shutil.rmtree(final)
         must_exist = not fresh and final.exists() and not fallback
         had = final.exists()
         kill_one(final, random.uniform(0.0, span))

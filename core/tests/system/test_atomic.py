@@ -211,3 +211,54 @@ def test_disk_that_is_really_full(tiny_disk, mx, nets):
     assert "free some space" in result.hint
     assert _names(tiny_disk) == []
     assert mx("export", nets("traps", "counter_twin"), "-t", "tape", "-o", tiny_disk).code == 0
+
+
+# --------------------------------------------------------------------------------------- readers beside a writer
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="folders are locked and exchanged on Linux")
+def test_readers_beside_a_writer_see_one_version(drive, tmp_path):
+    """None calls a good artifact wrong or damaged, none waits for ever, and the writer gets its turn."""
+    for seed, name in enumerate(("one", "two")):
+        source = tmp_path / name / "net.py"
+        source.parent.mkdir()
+        source.write_text(SEEDED.format(seed=seed))
+        modelexport.export(f"{source}:net", "tape", source.parent)
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    one, two = (tmp_path / name / "net.tape" for name in ("one", "two"))
+    assert (one / "model.tape").read_bytes() != (two / "model.tape").read_bytes()
+    seen = json.loads(drive("readers", beside, one, two, 6, 3).stdout)
+    assert seen["replaced"] >= 10, seen
+    assert seen["verified"] >= 2, seen
+    assert seen["run"] >= 10, seen
+    assert seen["read"] >= 10, seen
+
+
+SEEDED = """
+import torch
+from modelexport import Source
+
+def net():
+    torch.manual_seed({seed})
+    return Source(torch.nn.Linear(8, 4), inputs=("x:float32[batch=1..8,8]",))
+"""
+
+
+# --------------------------------------------------------------------------------------- commands that are stopped
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the driver looks into /proc")
+@pytest.mark.parametrize("verb", ["export", "quantize", "optimize"])
+def test_a_command_that_is_stopped_leaves_nothing(drive, rounded, tmp_path, verb):
+    """SIGTERM, SIGHUP and Ctrl-C leave no file and no process; what SIGKILL leaves, the next run removes."""
+    build, source = tmp_path / "build", rounded / "net.rounder"
+    command = {
+        "export": ["export", f"{rounded / 'net.py'}:net", "-t", "rounder", "-o", build, "--name", "out"],
+        "quantize": ["quantize", source, "-o", build / "out.rounder"],
+        "optimize": ["optimize", source, "-o", build / "out.rounder"],
+    }[verb]
+    stops = "SIGTERM,SIGKILL,SIGINT,SIGHUP"
+    seen = json.loads(drive("stop", tmp_path, 8, stops, build / "out.rounder", *command).stdout)
+    assert seen["finished"] <= 4, seen
+    assert seen["SIGKILL"] >= 1, seen

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..contract.goal import Goal
 from ..errors import InputError, MxError, OptionError, first_line
+from ..store.scratch import scratch
 
 if TYPE_CHECKING:
     from ..contract.artifacts import Artifact
@@ -73,8 +73,8 @@ def goal(
         return
     kind, _, output = metric.partition(":")
     names = _judged(artifact, kind, output)
-    with tempfile.TemporaryDirectory(prefix="mx-goal-") as folder:
-        answers = [_keep(session(sample), names, Path(folder), i) for i, sample in enumerate(samples)]
+    with scratch("goal") as folder:
+        answers = [_keep(session(sample), names, folder, i) for i, sample in enumerate(samples)]
         measure = {"cosine": _cosine, "sqnr": _sqnr, "top1": _top1}[kind]
 
         def taken(copy: Session) -> float:

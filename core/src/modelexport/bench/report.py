@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from ..contract import progress
 from ..contract.artifacts import Artifact
 from ..errors import OptionError
 from ..gate import worker
+from ..store.scratch import scratch
 from .contestant import Baseline, Contestant, contestants
 from .inputs import save, shared_inputs
 from .turns import take_turns
@@ -102,8 +102,8 @@ def benchmark(
         raise OptionError("no artifact to benchmark", "give the folder that `mx export` wrote")
     threads = effort.threads or _cores()
     inputs, sizes = shared_inputs(artifacts, dims, input_file)
-    with tempfile.TemporaryDirectory(prefix="mx-bench-") as folder, ExitStack() as stack:
-        data = Path(folder) / "inputs.npz"
+    with scratch("bench") as folder, ExitStack() as stack:
+        data = folder / "inputs.npz"
         save(inputs, data)
         competing = contestants(artifacts, baseline, values, threads)
         children, loaded = [], []

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..contract.artifacts import Artifact
 from ..contract.options import option_keys
+from ..contract.sessions import Session
 from ..contract.tensors import cast
 from ..model import reference, resolve
 from ..plugins import calls, manager
-from ..store import manifest
+from ..store import manifest, versions
 from ..store.arrays import load_npz
 from .contestant import Contestant
 
@@ -46,11 +48,17 @@ class Runner:
 
     def _load_artifact(self, contestant: Contestant, inputs: Arrays) -> dict[str, Any]:
         assert contestant.artifact is not None
-        artifact = manifest.read(contestant.artifact, check_files=False)
-        plugin, values = manager.target(artifact.format), dict(contestant.options)
-        if "threads" in option_keys(plugin.target.verb("run").options):
-            values.setdefault("threads", str(contestant.threads))
-        session = calls.open_session(artifact, values)
+        values = dict(contestant.options)
+
+        def opened() -> tuple[Artifact, Session]:
+            assert contestant.artifact is not None
+            artifact = manifest.read(contestant.artifact, check_files=False)
+            if "threads" in option_keys(manager.target(artifact.format).target.verb("run").options):
+                values.setdefault("threads", str(contestant.threads))
+            return artifact, calls.open_session(artifact, values)
+
+        artifact, session = versions.steady(Path(contestant.artifact), opened, undo=lambda both: both[1].close())
+        plugin = manager.target(artifact.format)
         native = {spec.name: cast(inputs[spec.name], spec.dtype) for spec in artifact.inputs}
         self._call, self._close = lambda: session(native), session.close
         if "benchmark" in plugin.verbs:

@@ -14,6 +14,7 @@ import click
 
 from ..errors import MxError, TargetError, UsageError, __version__
 from ..plugins import commands
+from . import stopping
 
 #: subcommand → its line in `mx --help`; its code is in the file of that name
 COMMANDS = {
@@ -93,6 +94,7 @@ def cli(files: tuple[str, ...]) -> None:
 
 def main() -> NoReturn:
     """Entry point: every expected failure is one line with a hint, and the exit code of its class."""
+    stopping.listen()
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -104,14 +106,12 @@ def _run(arguments: list[str]) -> int:
         return _report(error, arguments)
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.Abort:
-        click.echo("interrupted", err=True)
-        return 130
+    except (click.Abort, KeyboardInterrupt):
+        code, said = stopping.reason()
+        click.echo(said, err=True)
+        return code
     except click.ClickException as error:
         return _report(_usage(error), arguments)
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 141

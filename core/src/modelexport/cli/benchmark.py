@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--task", help="Task of the baseline source.")
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtimes.")
 @shared.standard_options
+@shared.working
 def command(
     artifacts: tuple[Path, ...],
     baseline: str | None,

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 @click.option("--allow-pickle", is_flag=True, help="Unpickle weights: runs code that the file holds.")
 @click.option("--allow-download", is_flag=True, help="Let a source plugin download a model.")
 @shared.standard_options
+@shared.working
 def command(
     source: str | None,
     targets: tuple[str, ...],

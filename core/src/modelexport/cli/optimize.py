@@ -25,6 +25,7 @@ from .show import artifacts, progress, tables
 @click.option("--tolerance", help="Parity budget: a number, or atol=…,rtol=…,noise=…,cosine=….")
 @click.option("--no-verify", is_flag=True, help="Skip the parity gate; the manifest then says so.")
 @shared.standard_options
+@shared.working
 def command(
     artifact: Path,
     out: Path | None,

@@ -30,6 +30,7 @@ from .show import artifacts, progress, quantization, tables
 @click.option("--tolerance", help="Parity budget: a number, or atol=…,rtol=…,noise=…,cosine=…,equal=….")
 @click.option("--no-verify", is_flag=True, help="Skip the parity gate; the manifest then says so.")
 @shared.standard_options
+@shared.working
 def command(
     artifact: Path,
     out: Path | None,

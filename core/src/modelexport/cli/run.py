@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..plugins.known import EXAMPLE
 from . import shared
 from .show import tables
+
+if TYPE_CHECKING:
+    from ..contract.artifacts import Artifact
+    from ..contract.sessions import Session
+    from ..contract.tensors import Arrays
 
 
 @click.command(
@@ -34,6 +40,7 @@ from .show import tables
     "-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtime; `-k help` lists them."
 )
 @shared.standard_options
+@shared.working
 def command(
     artifact: Path,
     inputs: tuple[str, ...],
@@ -50,15 +57,21 @@ def command(
     from ..data import answers, run_inputs
     from ..data.texts import Text
     from ..plugins import calls
+    from ..store import versions
 
     if "help" in pairs:
         shared.artifact_help(artifact, "run")
         return
-    loaded = api.load(artifact)
+    values = options.parse_pairs(pairs)
     run_inputs.check_output(output)
     asked: list[Text] = [(text, context) if context is not None else text for text in texts]
-    arrays = run_inputs.gather(loaded, inputs, asked, images)
-    with calls.open_session(loaded, options.parse_pairs(pairs)) as session:
+
+    def opened() -> tuple[Artifact, Arrays, Session]:
+        loaded = api.load(artifact)
+        return loaded, run_inputs.gather(loaded, inputs, asked, images), calls.open_session(loaded, values)
+
+    loaded, arrays, session = versions.steady(artifact, opened, undo=lambda all_of_it: all_of_it[2].close())
+    with session:
         if session.note:
             click.echo(session.note, err=True)
         outputs = session(arrays)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -21,6 +22,19 @@ def standard_options(function: F) -> F:
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the whole trace of an error.")(
         function
     )
+
+
+def working(function: F) -> F:
+    """For a command that does work: it leaves nothing in the temporary folder, however it ends."""
+
+    @wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        from .stopping import tidy
+
+        with tidy():
+            return function(*args, **kwargs)
+
+    return cast(F, command)
 
 
 def calibration_options(function: F) -> F:

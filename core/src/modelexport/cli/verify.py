@@ -28,6 +28,7 @@ from .show import artifacts, progress, tables
 @click.option("--allow-download", is_flag=True, help="Let a source plugin download the source.")
 @click.option("-k", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the runtime.")
 @shared.standard_options
+@shared.working
 def command(
     artifact: Path,
     source: str | None,

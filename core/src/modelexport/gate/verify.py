@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,6 +14,7 @@ from ..contract.parity import Parity
 from ..errors import ArtifactError, CannotRunHere
 from ..plugins import calls
 from ..store import schema
+from ..store.scratch import scratch
 from . import golden, worker
 from .compare import compare_all
 
@@ -32,10 +32,10 @@ def verify_artifact(
     `reference` stands in for the artifact's own golden data; `child` is a process to use that is fresh enough:
     one that has done nothing but this. Raises RuntimeFailure when the runtime fails or takes its process down.
     """
-    with tempfile.TemporaryDirectory(prefix="mx-verify-") as folder:
+    with scratch("verify") as folder:
         data = artifact.golden
         if reference is not None:
-            data = Path(folder) / "golden.npz"
+            data = folder / "golden.npz"
             golden.save(reference, data)
         job = {
             "job": "verify",

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from .. import errors
 from ..errors import MxError, RuntimeFailure
+from ..store.scratch import scratch
 
 
 class Child:
@@ -65,10 +66,12 @@ class Child:
 @contextmanager
 def start(doing: str, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
     """A fresh child; `doing` is for messages ("verifying build/x"). It ends with the block."""
-    # PYTHONSAFEPATH: a file of the user's folder must not stand in for a module of ours.
-    variables = {**os.environ, "PYTHONSAFEPATH": "1", **(environment or {})}
     command = [sys.executable, "-m", "modelexport.child"]
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+    with scratch("child") as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        # PYTHONSAFEPATH: a file of the user's folder must not stand in for a module of ours.
+        # TMPDIR: the child is killed in the end, and can't remove what it or a runtime in it left.
+        own = {"PYTHONSAFEPATH": "1", "TMPDIR": str(folder)}
+        variables = {**os.environ, **own, **(environment or {})}
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

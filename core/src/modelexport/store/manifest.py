@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..contract.artifacts import Artifact, FileEntry
 from ..errors import ArtifactError
 from ..jsontext import read_json
-from ..regular import check_regular
-from . import listing, schema
+from . import listing, schema, scratch, versions
 from .digests import sha256
 
 NAME = schema.NAME
@@ -30,11 +30,15 @@ def is_in(folder: Path) -> bool:
 
 
 def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
-    """Load the artifact at `path`; with `check_files`, after hashing every file it lists.
+    """Load the artifact at `path`; with `check_files`, after hashing every file it lists, all of one version.
 
     Raises ArtifactError when there is none, it is damaged (naming the file), or its schema is newer.
     """
     root = Path(path)
+    return versions.steady(root, lambda: _read(root, check_files))
+
+
+def _read(root: Path, check_files: bool) -> Artifact:
     file = root / NAME
     if not root.exists():
         raise ArtifactError(f"no artifact at {root}", "make one with `mx export SOURCE -t TARGET`")
@@ -49,33 +53,61 @@ def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
 
 def check(artifact: Artifact) -> None:
     """Raise ArtifactError naming the first listed file that is missing or not what was written, or unlisted."""
-    listing.check_tree(artifact)
-    for entry in artifact.files:
-        file = artifact.path / entry.path
-        if not file.exists():
-            raise ArtifactError(f"{file} is missing from the artifact", "export the model again")
-        size = check_regular(file, kind=ArtifactError)
-        if size != entry.size:
-            raise ArtifactError(
-                f"{file} is damaged: {size} bytes, the manifest says {entry.size}", "export the model again"
-            )
-        if sha256(file) != entry.sha256:
-            raise ArtifactError(f"{file} is damaged: its sha256 is not the manifest's", "export the model again")
+    try:
+        listing.check_tree(artifact)
+        for entry in artifact.files:
+            _check_file(artifact.path / entry.path, entry)
+    except OSError as error:
+        raise ArtifactError(
+            f"can't read {str(error.filename)[:200]!r} of the artifact: {error.strerror}", "export the model again"
+        ) from error
+
+
+def _check_file(file: Path, entry: FileEntry) -> None:
+    try:
+        kind = file.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"{file} is missing from the artifact", "export the model again") from error
+    if not stat.S_ISREG(kind.st_mode):
+        raise ArtifactError(f"{file} is no regular file", "don't use this artifact if it isn't yours")
+    if kind.st_size != entry.size:
+        raise ArtifactError(
+            f"{file} is damaged: {kind.st_size} bytes, the manifest says {entry.size}", "export the model again"
+        )
+    if sha256(file) != entry.sha256:
+        raise ArtifactError(f"{file} is damaged: its sha256 is not the manifest's", "export the model again")
 
 
 def write(artifact: Artifact) -> None:
-    """Write manifest.json, replacing an existing one in one step. The caller lists the files first."""
-    file = artifact.path / NAME
-    draft = file.with_name(f".{NAME}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as stream:
+    """Write the manifest.json of an artifact that nobody reads yet. The caller lists the files first."""
+    _write(artifact, None)
+
+
+def update(before: Artifact, after: Artifact) -> bool:
+    """Write the manifest of `after` where that of `before` stands; False where another one does by now."""
+    with versions.reading(before.path) as folder:
+        if not is_in(before.path) or not _same(_read(before.path, check_files=False), before):
+            return False
+        _write(after, folder.descriptor)
+        return folder.current
+
+
+def _write(artifact: Artifact, folder: int | None) -> None:
+    """In one step; into the `folder` that is open, if one is, and not into another that has its path by now."""
+    with scratch.draft(artifact.path, NAME) as draft:
+        with (draft / NAME).open("w", encoding="utf-8") as stream:
             json.dump(schema.to_json(artifact), stream, indent=2, ensure_ascii=False)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
+        if folder is None:
+            (draft / NAME).replace(artifact.path / NAME)
+        else:
+            os.replace(draft / NAME, NAME, dst_dir_fd=folder)
+
+
+def _same(one: Artifact, other: Artifact) -> bool:
+    return json.dumps(schema.to_json(one)) == json.dumps(schema.to_json(other))
 
 
 def list_files(root: Path) -> tuple[FileEntry, ...]:

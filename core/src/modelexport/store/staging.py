@@ -3,24 +3,22 @@
 Work happens in a hidden sibling of the final directory; the manifest is written last; then one rename
 puts it in place. An artifact that is already there is exchanged with the new one in a single system call
 where the kernel has one (Linux `renameat2`); elsewhere it is moved aside first, and the next run moves it
-back if it finds that the new one never arrived.
+back if it finds that the new one never arrived. What a killed run leaves, the next one removes (`scratch`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import glob
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import MxError, OutputError
-from . import manifest
+from . import manifest, scratch, versions
 
 
 @contextmanager
@@ -68,32 +66,36 @@ def _refuse_stranger(place: Path) -> None:
 @contextmanager
 def staged(final: Path) -> Iterator[Path]:
     """A directory to build in; the caller ends with `publish`. Whatever is left of it is removed."""
-    draft = workshop(final)
-    try:
-        yield draft
-    except OSError as error:
-        if isinstance(error, MxError):
-            raise
+    _bring_back(final)
+    with ExitStack() as stack:
+        with output_errors(final.parent):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            draft = stack.enter_context(scratch.draft(final.parent, final.name))
+            draft.chmod(0o777 & ~_umask())
+        try:
+            yield draft
+        except OSError as error:
+            if isinstance(error, MxError):
+                raise
+            with output_errors(final):
+                raise
+
+
+@contextmanager
+def workshop(final: Path) -> Iterator[Path]:
+    """A folder on the disk of `final` to make other artifacts in, which is removed with them at the end."""
+    with staged(final) as draft:
+        # not the draft itself: that is locked, and writers of what lies in it must pass it
+        folder = draft / "work"
         with output_errors(final):
-            raise
-    finally:
-        discard(draft)
-
-
-def workshop(final: Path) -> Path:
-    """A hidden folder beside `final`; the caller removes it with `discard`, or the next run does."""
-    _clear_leftovers(final)
-    with output_errors(final.parent):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.{os.getpid()}.", suffix=".tmp", dir=final.parent))
-        folder.chmod(0o777 & ~_umask())
-    return folder
+            folder.mkdir()
+        yield folder
 
 
 def publish(draft: Path, final: Path) -> None:
-    """Move the finished `draft` to `final`, in place of an artifact that may be there."""
+    """Move the finished `draft` to `final`, in place of an artifact that may be there, while nobody reads that."""
     _refuse_stranger(final)
-    with output_errors(final):
+    with output_errors(final), versions.replacing(final):
         try:
             draft.rename(final)
             return
@@ -101,45 +103,29 @@ def publish(draft: Path, final: Path) -> None:
             if not final.is_dir():
                 raise
         if _exchange(draft, final):
-            return  # `draft` is the old artifact now, and `staged` removes it
-        aside = draft.with_suffix(".old")
+            return  # `draft` is the old artifact now, and is removed as such
+        aside = _aside(final)
         final.rename(aside)
         draft.rename(final)
-        # Back to the draft's name before `staged` removes it: half of an old artifact must not be brought back.
+        # Back to the draft's name before it is removed: half of an old artifact must not be brought back.
         aside.rename(draft)
 
 
-def discard(path: Path) -> None:
-    """Remove a folder, or the link to one that took its place."""
-    if path.is_symlink():
-        path.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+def _aside(final: Path) -> Path:
+    """Where an artifact stands for a moment where two folders can't be exchanged."""
+    return final.with_name(f".{final.name}.old")
 
 
-def _clear_leftovers(final: Path) -> None:
-    """Remove what killed runs left beside `final`, and bring back an artifact one of them had moved aside."""
-    if not final.parent.is_dir():
+def _bring_back(final: Path) -> None:
+    """Put an artifact in place again that a killed run had moved aside."""
+    aside = _aside(final)
+    if not aside.exists():
         return
-    for path in final.parent.glob(f".{glob.escape(final.name)}.*"):
-        owner = path.name[len(final.name) + 2 :].split(".")[0]
-        if path.suffix not in (".tmp", ".old") or not owner.isdigit() or _alive(int(owner)):
-            continue
-        if path.suffix == ".old" and not final.exists() and (path / manifest.NAME).is_file():
-            path.rename(final)
-        else:
-            # Half of an old artifact must not be brought back by a later run, if this one is killed meanwhile.
-            discard(path.rename(path.with_suffix(".tmp")) if path.suffix == ".old" else path)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    with versions.replacing(final), scratch.draft(final.parent, final.name) as leftover:
+        if not final.exists() and (aside / manifest.NAME).is_file():
+            aside.rename(final)
+        elif aside.exists():
+            aside.rename(leftover / aside.name)
 
 
 def _umask() -> int:

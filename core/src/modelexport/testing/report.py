@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, TargetError
+from ..store.scratch import scratch
 
 _DEFAULT = """
 from modelexport.testing import TargetContract
@@ -111,8 +111,8 @@ def run(name: str, tests: Path | None = None) -> Result:
 
     entry = manager.target(name).entry
     collector = Collector()
-    with tempfile.TemporaryDirectory(prefix="mx-check-") as folder:
-        file = _tests_for(name, tests, Path(folder))
+    with scratch("check") as folder:
+        file = _tests_for(name, tests, folder)
         arguments = [
             str(file),
             "-q",
@@ -120,9 +120,9 @@ def run(name: str, tests: Path | None = None) -> Result:
             "no:cacheprovider",
             "--import-mode=importlib",
             "-c",
-            str(Path(folder) / "x.ini"),
+            str(folder / "x.ini"),
         ]
-        (Path(folder) / "x.ini").write_text("[pytest]\n")
+        (folder / "x.ini").write_text("[pytest]\n")
         with contextlib.redirect_stdout(io.StringIO()):
             pytest.main(arguments, plugins=[collector])
     return Result(name, entry.distribution, entry.version, collector.outcomes)

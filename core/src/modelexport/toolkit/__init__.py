@@ -70,6 +70,7 @@ __all__ = [
     "reading",
     "recaptured",
     "refusal",
+    "scratch",
     "signature",
     "size_combinations",
     "size_in_file",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from ..plugins.installed import importable
     from ..quiet import quiet
     from ..regular import check_regular, open_regular
+    from ..store.scratch import scratch
     from ..usercode import user_frame
     from .candidates import Verdict, verdict
     from .failures import failed, translated
@@ -195,6 +197,7 @@ _HOMES = {
     "reading": ".files:reading",
     "recaptured": "..model.narrow:recaptured",
     "refusal": ".operators:refusal",
+    "scratch": "..store.scratch:scratch",
     "signature": ".snippets:signature",
     "size_combinations": ".sizes:size_combinations",
     "size_in_file": ".files:size_in_file",

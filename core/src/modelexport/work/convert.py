@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ..contract.target import CAPTURED, MODULE
 from ..gate import cases, golden
 from ..model import reference
 from ..plugins import calls, manager
-from ..store import manifest, staging
+from ..store import manifest, staging, versions
 from . import plan, snippets
 from .finish import carry, finish, lineage_step
 from .prepare import Prepared, answers_to
@@ -40,8 +41,9 @@ class Conversion:
     def make(self, final: Path, verification: Verification) -> Artifact:
         """Write the artifact to `final`. Raises what the plugin raises, and ParityError when the gate fails."""
         job, plugin = self.job, self.plugin
-        with reference.eval_mode(job.source):
+        with reference.eval_mode(job.source), ExitStack() as stack:
             taken = self._taken()
+            lock = stack.enter_context(versions.reading(taken.path)) if isinstance(taken, Artifact) else None
             progress.stage(f"convert to {plugin.target.name}")
             if plugin.target.mutates:
                 taken = copy.deepcopy(taken)
@@ -50,6 +52,8 @@ class Conversion:
                 carry(job.source.files, draft)
                 artifact = self._artifact(draft, build, taken)
                 snippets.write(artifact, self.languages)
+                if lock is not None:
+                    versions.check(lock)
                 return finish(artifact, final, self._answers(build, taken), verification, failed=self.failed)
 
     def _taken(self) -> Source | Captured | Artifact:
@@ -116,14 +120,11 @@ def make(
     """
     steps = plan.route(target, None, job.source.format, lambda name: manager.target(name).target).steps
     before: Artifact | None = None
-    folder = staging.workshop(final)
-    try:
+    with staging.workshop(final) as folder:
         for step in steps:
             last = step == steps[-1]
             options = calls.options_for(step.target, "export", (values or {}) if last else {})
             conversion = Conversion(job, manager.require(step.target, "export"), options, before)
             before = conversion.make(final if last else folder / f"{final.stem}.{step.target}", verification)
-    finally:
-        staging.discard(folder)
     assert before is not None
     return before

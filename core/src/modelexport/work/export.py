@@ -7,7 +7,8 @@ and nothing that is in place is replaced before the whole command has succeeded.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from ..data.samples import Samples
 from ..errors import MxError, OptionError, SourceError, TargetError
 from ..model import narrow, resolve, weights
 from ..plugins import calls, manager
-from ..store import manifest, staging
+from ..store import manifest, staging, versions
 from ..store.arrays import load_npz
+from ..store.locks import Lock
 from ..usercode import import_user_module
 from . import plan, reuse, snippets, transform
 from .convert import Conversion
@@ -82,15 +84,19 @@ def export(request: Request) -> tuple[Artifact, ...]:
     """
     request = _without_own_precision(request)
     held = _check(request)
-    progress.stage("load the model")
-    loaded = resolve.resolve(request.source, request.load)
-    ways = [_placed(request, way, loaded.name) for way in _ways(request, loaded.format, loaded.golden is not None)]
-    progress.stage("compute the reference")
-    jobs = prepare_each(loaded, held, request.verification)
-    with _Workshop(request, jobs) as workshop:
-        for way in sorted(ways, key=lambda way: len(way.steps)):  # what others are made from comes first
-            workshop.make(way)
-        return workshop.deliver(ways)
+    with _source_kept(request.source) as source:
+        progress.stage("load the model")
+        loaded = resolve.resolve(request.source, request.load)
+        steps = _ways(request, loaded.format, loaded.golden is not None)
+        ways = [_placed(request, way, loaded.name) for way in steps]
+        progress.stage("compute the reference")
+        jobs = prepare_each(loaded, held, request.verification)
+        with _Workshop(request, jobs) as workshop:
+            for way in sorted(ways, key=lambda way: len(way.steps)):  # what others are made from comes first
+                workshop.make(way)
+            if source is not None:
+                versions.check(source)
+            return workshop.deliver(ways)
 
 
 # --------------------------------------------------------------------------------------- before the model
@@ -120,6 +126,16 @@ def _source_artifact(source: Any) -> Artifact | None:
     """The artifact that a reference names, if it names one."""
     is_path = isinstance(source, (str, os.PathLike)) and manifest.is_in(Path(source))
     return manifest.read(Path(source), check_files=False) if is_path else None
+
+
+@contextmanager
+def _source_kept(source: Any) -> Iterator[Lock | None]:
+    """Keep a source that is an artifact from being replaced while it is exported."""
+    if _source_artifact(source) is None:
+        yield None
+    else:
+        with versions.reading(Path(source)) as lock:
+            yield lock
 
 
 def _check(request: Request) -> dict[str, dict[str, Any]]:
@@ -221,7 +237,7 @@ class _Workshop:
 
     request: Request
     jobs: Mapping[str, Prepared]
-    folders: list[Path] = field(default_factory=list)
+    folders: ExitStack = field(default_factory=ExitStack)
     made: dict[tuple[int, tuple[str, ...]], Artifact] = field(default_factory=dict)
     failures: dict[str, MxError] = field(default_factory=dict)
     data: dict[Path, Samples | None] = field(default_factory=dict)
@@ -230,8 +246,7 @@ class _Workshop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for folder in self.folders:
-            staging.discard(folder)
+        self.folders.close()
 
     def make(self, way: _Way) -> None:
         """Make every step of the way that stays. What goes wrong is kept until every target had its turn."""
@@ -314,9 +329,7 @@ class _Workshop:
         return replace(self.request.verification, tolerance={})
 
     def _folder(self, way: _Way) -> Path:
-        folder = staging.workshop(way.places[-1])
-        self.folders.append(folder)
-        return folder
+        return self.folders.enter_context(staging.workshop(way.places[-1]))
 
     # ----------------------------------------------------------------------------------- the end
 

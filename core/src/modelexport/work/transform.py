@@ -15,7 +15,7 @@ from ..contract.samples import Calibration
 from ..errors import ArtifactError, OutputError, ParityError
 from ..gate import golden
 from ..plugins import calls, manager
-from ..store import staging
+from ..store import staging, versions
 from . import reuse, snippets
 from .finish import carry, finish, lineage_step
 from .requests import Judgement, Verification
@@ -46,12 +46,13 @@ class Transformation:
 
         Raises what the plugin raises, and ParityError when the gate fails or the copy lost more than it may.
         """
-        with staging.staged(final) as draft:
+        with versions.reading(self.artifact.path) as lock, staging.staged(final) as draft:
             if self.verb == "quantize":
                 answers, result, refusal = self._quantized(draft, judgement, data)
             else:
                 answers, result, refusal = self._optimized(draft)
             snippets.write(result, snippets.languages(self.artifact))
+            versions.check(lock)
             return finish(result, final, answers, verification, refusal, failed)
 
     def _optimized(self, draft: Path) -> tuple[golden.Golden, Artifact, ParityError | None]:

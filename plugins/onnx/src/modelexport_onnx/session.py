@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.contract import Artifact, Session
 from modelexport.errors import CannotRunHere, OptionError, RuntimeFailure, first_line
-from modelexport.toolkit import importable
+from modelexport.toolkit import importable, scratch
 
 from . import RunOptions, files, rounding
 from .details import AS_WRITTEN
@@ -131,8 +130,8 @@ def _open_model(
 ) -> Any:
     if files.weight_bytes(model) <= files.INLINE_BYTES:
         return _open(model.SerializeToString(), "the model", options, config, profile)
-    with tempfile.TemporaryDirectory(prefix="mx-onnx-") as folder:
-        file = Path(folder) / files.FILE
+    with scratch("onnx") as folder:
+        file = folder / files.FILE
         files.save(model, file)
         return _open(str(file), "the model", options, config, profile)
 

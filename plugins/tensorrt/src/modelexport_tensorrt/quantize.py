@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import modelexport_onnx.toolkit as onnx
 from modelexport.errors import CannotRunHere
+from modelexport.toolkit import scratch
 
 from . import build, export
 
@@ -42,8 +42,8 @@ def quantize(
     build.request(source.entry_path, wanted, source.inputs, options.mode)
     if goal is None:
         raise CannotRunHere(f"{artifact.path} names no model to measure on", "export it again")
-    with tempfile.TemporaryDirectory(prefix="mx-tensorrt-") as folder:
-        copy = onnx.quantized(source, Path(folder), for_onnx(options), calibration, goal)
+    with scratch("tensorrt") as folder:
+        copy = onnx.quantized(source, folder, for_onnx(options), calibration, goal)
         engine = export.compiled(export.read(copy), out, wanted)
     return replace(
         engine,

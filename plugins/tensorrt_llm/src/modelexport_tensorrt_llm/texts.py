@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelexport.contract import Artifact, stage
 from modelexport.errors import InputError
-from modelexport.toolkit import open_calibration, split_data
+from modelexport.toolkit import open_calibration, scratch, split_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,12 +42,12 @@ def opened(source: Source, options: ExportOptions) -> Iterator[Texts]:
 
     Raises InputError where there is no such file, no tokenizer, or nothing in it to learn from.
     """
-    with tempfile.TemporaryDirectory(prefix="mx-texts-") as folder:
+    with scratch("texts") as folder:
         for name, path in source.files.items():
-            place = Path(folder, name)
+            place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
-        artifact = Artifact(Path(folder), "", "", source.specs, (), processing=source.processing)
+        artifact = Artifact(folder, "", "", source.specs, (), processing=source.processing)
         stage("read the calibration data")
         samples = open_calibration(
             artifact, options.calibration or "", samples=options.samples, column=options.column

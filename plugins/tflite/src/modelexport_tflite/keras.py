@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelexport.contract import Source, TensorSpec, stage
 from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line
-from modelexport.toolkit import reading, translated
+from modelexport.toolkit import reading, scratch, translated
 
 from . import files
 from .backend import quiet
@@ -162,8 +161,8 @@ def convert(source: Source, path: Path) -> None:
 
     Both kinds go through a graph whose variables are frozen: left as they are, LiteRT would find them empty.
     """
-    with quiet(), tempfile.TemporaryDirectory(prefix="mx-keras-") as folder, translated(_untranslated):
-        saved, graph = _saved(source, Path(folder))
+    with quiet(), scratch("keras") as folder, translated(_untranslated):
+        saved, graph = _saved(source, folder)
         path.write_bytes(_converted(saved, graph))
     model = files.read(path)
     files.sign(model, DEFAULT_SIGNATURE, graph.inputs, graph.outputs)

@@ -8,15 +8,14 @@ answers without complaint.
 from __future__ import annotations
 
 import atexit
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from modelexport.errors import SourceError, first_line
-from modelexport.toolkit import importable
+from modelexport.toolkit import importable, scratch
 
 from . import files
 from .locate import Checkpoint
@@ -109,9 +108,9 @@ def texts(
 
 def _scratch() -> Path:
     """A folder that lasts as long as the process: the files are copied when the artifact is written."""
-    folder = Path(tempfile.mkdtemp(prefix="modelexport-tokenizer-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(scratch("tokenizer"))
 
 
 def _differs(tokenizer: Any, file: Path, vocabulary: int) -> str:

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from modelexport.errors import ConversionError, OptionError
-from modelexport.toolkit import GoldenCase, failed, translated
+from modelexport.toolkit import GoldenCase, failed, scratch, translated
 
 from .. import files, graph
 from ..rounding import Half
@@ -69,8 +67,8 @@ def _check_loads(model: Any, dtype: Half) -> None:
     Raises ConversionError for a crash; what it merely refuses, the caller finds out.
     """
     code = "import sys, onnxruntime as o; o.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
-    with tempfile.TemporaryDirectory(prefix="mx-halves-") as folder:
-        file = Path(folder) / files.FILE
+    with scratch("halves") as folder:
+        file = folder / files.FILE
         files.save(model, file)
         done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=False)
     if done.returncode < 0:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.toolkit import failed, steps, translated
+from modelexport.toolkit import failed, scratch, steps, translated
 
 from .. import backend, files, graph
 from . import blocks, float8, weights
@@ -94,10 +93,10 @@ def _clipping(model: Any) -> set[str]:
 def _dynamic(model: Any, recipe: Recipe, left: Collection[str]) -> Any:
     from onnxruntime.quantization import quantize_dynamic
 
-    with tempfile.TemporaryDirectory(prefix="mx-quantize-") as folder:
-        place = Path(folder) / files.FILE
+    with scratch("quantize") as folder:
+        place = folder / files.FILE
         quantize_dynamic(
-            _taken(model, Path(folder)),
+            _taken(model, folder),
             place,
             op_types_to_quantize=list(recipe.op_types or DYNAMIC),
             per_channel=recipe.per_channel,
@@ -130,11 +129,11 @@ def _blockwise(model: Any, recipe: Recipe, nodes: Iterable[str]) -> Any:
 def _static(model: Any, recipe: Recipe, left: Collection[str], ranges: Any) -> Any:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static, save_tensors_data
 
-    with tempfile.TemporaryDirectory(prefix="mx-quantize-") as folder:
-        cache, place = Path(folder) / "ranges.json", Path(folder) / files.FILE
+    with scratch("quantize") as folder:
+        cache, place = folder / "ranges.json", folder / files.FILE
         save_tensors_data(ranges, cache)
         quantize_static(
-            _taken(model, Path(folder)),
+            _taken(model, folder),
             place,
             None,
             quant_format=QuantFormat.QOperator if recipe.format == "qoperator" else QuantFormat.QDQ,
@@ -198,13 +197,13 @@ def calibrate(model: Any, recipe: Recipe, samples: Iterable[Arrays]) -> Any:
     extra: dict[str, Any] = {"symmetric": recipe.symmetric}
     if recipe.calibrator == "percentile":
         extra["percentile"] = recipe.percentile
-    with _translated(recipe), tempfile.TemporaryDirectory(prefix="mx-calibrate-") as folder:
-        file = Path(folder) / "calibrated.onnx"
+    with _translated(recipe), scratch("calibrate") as folder:
+        file = folder / "calibrated.onnx"
         files.save(model, file)
         calibrator = create_calibrator(
             file,
             list(recipe.op_types) or _quantizable(),
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            augmented_model_path=str(folder / "augmented.onnx"),
             calibrate_method=method,
             use_external_data_format=_large(model),
             extra_options=extra,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import QuantizedLayer
+from modelexport.toolkit import scratch
 
 from .. import contents, session
 from ..graph import Graph, probe
@@ -205,8 +205,8 @@ def profile(
     A node that became several, or a part of one, is found by its name, which ONNX Runtime keeps in theirs; what
     belongs to none of them is under "".
     """
-    with tempfile.TemporaryDirectory(prefix="mx-profile-") as folder:
-        runtime = session.open_model(model, config=config, profile=Path(folder) / "profile")
+    with scratch("profile") as folder:
+        runtime = session.open_model(model, config=config, profile=folder / "profile")
         for _ in range(PROFILED):
             runtime.run(None, inputs)
         events = json.loads(Path(runtime.end_profiling()).read_text())
