@@ -26,7 +26,15 @@ LIMIT = 64 << 20
 
 def is_in(folder: Path) -> bool:
     """Whether there is an artifact at `folder`. Where case does not count, another's Manifest.json is none."""
-    return (folder / NAME).is_file() and any(file.name == NAME for file in folder.iterdir())
+    return _mode(folder / NAME) == stat.S_IFREG and any(file.name == NAME for file in folder.iterdir())
+
+
+def _mode(path: Path) -> int:
+    """What kind of thing is at `path`, as `stat` says it; 0 where nothing is, and nothing can be."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError):
+        return 0
 
 
 def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
@@ -40,9 +48,9 @@ def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
 
 def _read(root: Path, check_files: bool) -> Artifact:
     file = root / NAME
-    if not root.exists():
+    if not _mode(root):
         raise ArtifactError(f"no artifact at {root}", "make one with `mx export SOURCE -t TARGET`")
-    if not file.is_file():
+    if _mode(file) != stat.S_IFREG:
         raise ArtifactError(f"{root} is not an artifact: it has no {NAME}", "give the folder `mx export` wrote")
     artifact = schema.from_json(read_json(file, ArtifactError, "export the model again", LIMIT), root)
     listing.check_named(artifact)

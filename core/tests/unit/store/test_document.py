@@ -95,6 +95,13 @@ def write(place, data):
     (place / "manifest.json").write_text(json.dumps(data), encoding="utf-8")
 
 
+@pytest.mark.parametrize("path", ["x" * 300, "a\0b", "/dev/null/x", "nothing"])
+def test_a_path_where_no_artifact_can_be(path):
+    assert not manifest.is_in(Path(path))
+    with pytest.raises(ArtifactError, match="no artifact at"):
+        manifest.read(path)
+
+
 @pytest.mark.parametrize("way", ["entry", "details.stands_in", "processing.text"])
 def test_what_the_manifest_names_must_be_among_its_files(way, place):
     (place / "other").write_text("here", encoding="utf-8")
