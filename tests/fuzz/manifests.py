@@ -372,7 +372,9 @@ def commands(
     yield ["run", str(folder), *dice.choice((ones(inputs), ones(inputs), ["--text", "hello"]))]
     if dice.random() < slow:
         command = dice.choice(SLOW)
-        more = {"benchmark": ["--runs", "1"], "verify": []}.get(command, ["-o", str(made / "out"), "--force"])
+        more = {"benchmark": ["--runs", "1", "--seconds", "0.1"], "verify": []}.get(
+            command, ["-o", str(made / "out")]
+        )
         yield [command, str(folder), *more]
 
 
@@ -395,7 +397,7 @@ def fuzz(artifacts: Sequence[Path], count: int, seed: int, ground: Field, slow: 
         for arguments in commands(folder, made, dice, slow, names[which]):
             code, said = run(arguments, folder, ground)
             tally.ended[f"{arguments[0]} {code if not code or isinstance(code, str) else 'refused'}"] += 1
-            if isinstance(code, str) or "internal error" in said or "!! opened" in said or code in (1, 70):
+            if isinstance(code, str) or "internal error" in said or "!! opened" in said or code in (1, 2, 70):
                 tally.wrong.append(f"{number} {folder.name}, {what}: {arguments[0]} → {code}: {said[-600:]}")
             if code == 8 and arguments[0] == "inspect":
                 break  # refused as it was read: every command reads it so
