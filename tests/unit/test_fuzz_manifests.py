@@ -36,4 +36,4 @@ def test_no_changed_manifest_does_harm(artifacts):
     assert (done.returncode, done.stdout.splitlines()[:-1]) == (0, []), done.stdout + done.stderr
     figures = dict(re.findall(r"(\w+ \w+) (\d+)", done.stdout))
     assert int(figures["inspect refused"]) > 40, "most changes mean something"
-    assert int(figures["run 0"]) > 2, "and some do not"
+    assert int(figures["run 0"]) > 0, "and some do not"
