@@ -31,9 +31,10 @@ MADE = "<!-- Written by docs/generate.py: edit the code, then run `make docs`. -
 
 #: what hooks take and return, in the order in which the values flow
 VALUES = [
-    "Target", "Verb", "Source", "LoadOptions", "Captured", "Build", "StandIn", "Artifact", "Step", "FileEntry",
-    "Parity", "Comparison", "Budget", "Session", "Calibration", "Goal", "QuantizationReport", "QuantizedLayer",
-    "Trial", "Score", "CompiledLayer", "TensorSpec", "Dim", "State", "Event",
+    "Target", "NoDetails", "Check", "Verb", "Source", "LoadOptions", "Captured", "Build", "StandIn", "Artifact",
+    "Processing", "Step", "FileEntry", "Parity", "Comparison", "Budget", "Session", "Calibration", "Goal",
+    "QuantizationReport", "QuantizedLayer", "Trial", "Score", "CompiledLayer", "TensorSpec", "Dim", "State",
+    "Event",
 ]  # fmt: skip
 
 

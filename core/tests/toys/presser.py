@@ -1,9 +1,17 @@
 """A compiler of what `rounder` writes: it takes int8 with seven bits, straight from the export."""
 
 import shutil
+from dataclasses import dataclass
 
 from modelexport import Build, Session, Target, hookimpl
 from toy_rounder import load, log, player
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the manifest says of it."""
+
+    made_of: str
 
 
 @hookimpl
@@ -13,6 +21,7 @@ def mx_target():
         summary="NumPy, pressed",
         consumes=("rounder",),
         compiles={"int8": {"quantize": {"bits": "7"}}},
+        details=Details,
     )
 
 
@@ -20,7 +29,7 @@ def mx_target():
 def mx_export(source, out):
     log("export presser")
     shutil.copyfile(source.entry_path, out / "model.pressed")
-    return Build("model.pressed", details={"made of": source.precision})
+    return Build("model.pressed", details={"made_of": source.precision})
 
 
 @hookimpl

@@ -17,6 +17,13 @@ class Options:
     defect: str = option("none", "what to do wrong")
 
 
+@dataclass(frozen=True)
+class Details:
+    """What the manifest says of it."""
+
+    defect: str
+
+
 @hookimpl
 def mx_target():
     return Target(
@@ -25,6 +32,7 @@ def mx_target():
         consumes=("module",),
         verbs={"export": Verb(Options)},
         mutates=False,
+        details=Details,
     )
 
 

@@ -16,6 +16,13 @@ class Options:
     stamp: Literal["plain", "gold"] = option("plain", "the stamp")
 
 
+@dataclass(frozen=True)
+class Details:
+    """What the manifest says of it."""
+
+    verified_before: bool | Literal["structure"] | None = None
+
+
 @hookimpl
 def mx_target():
     return Target(
@@ -26,6 +33,7 @@ def mx_target():
             "export": Verb(Options, precisions={"int8": {"stamp": "gold"}}),
             "quantize": Verb(precisions={"int4": {}}),
         },
+        details=Details,
     )
 
 
@@ -41,7 +49,7 @@ def mx_export(source, out, options):
     layers = [CompiledLayer("hammer", "blow", "float32", "add + mul"), CompiledLayer("rest", "pause", "")]
     layers += [CompiledLayer(f"polish.{i}", "rub", "int8") for i in range(3)]
     precision = "int8" if options.stamp == "gold" else None
-    details = {"verified before": source.parity.verified}
+    details = {"verified_before": source.parity.verified}
     return Build("stamped.bin", (), precision, details, layers=tuple(layers))
 
 

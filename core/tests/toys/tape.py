@@ -71,6 +71,15 @@ class RunOptions:
     devices: tuple[Literal["abacus", "cpu"], ...] = option(("cpu",), "what to play it on, best first")
 
 
+@dataclass(frozen=True)
+class Details:
+    """What the manifest says of a tape."""
+
+    version: int = 1
+    operators: tuple[str, ...] = ()
+    escape: bool = False
+
+
 @hookimpl
 def mx_target():
     return Target(
@@ -82,6 +91,7 @@ def mx_target():
             "run": Verb(RunOptions, needs=("numpy",)),
         },
         snippets=("cobol", "forth"),
+        details=Details,
     )
 
 

@@ -21,16 +21,22 @@ __all__ = [
     "Build",
     "Calibration",
     "Captured",
+    "Check",
     "Comparison",
     "CompiledLayer",
+    "Count",
     "Dim",
     "Event",
     "FileEntry",
     "Goal",
     "LoadOptions",
+    "Name",
+    "NoDetails",
     "NoOptions",
     "NoState",
     "Parity",
+    "Positive",
+    "Processing",
     "Progress",
     "QuantizationReport",
     "QuantizedLayer",
@@ -65,6 +71,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from ..typed import Check, Count, Name, Positive
     from .artifacts import Artifact, Build, FileEntry, StandIn, Step
     from .compiled import CompiledLayer, by_kind
     from .goal import Goal
@@ -80,15 +87,17 @@ if TYPE_CHECKING:
         suggest,
     )
     from .parity import Budget, Comparison, Parity, Verified
+    from .processing import Processing
     from .progress import Event, Progress, stage, steps
     from .quantization import QuantizationReport, QuantizedLayer, Score, Trial
     from .samples import Calibration
     from .sessions import Session
     from .sources import Captured, LoadOptions, NoState, Source, State
-    from .target import CAPTURED, MODULE, Target, Verb
+    from .target import CAPTURED, MODULE, NoDetails, Target, Verb
     from .tensors import DTYPES, Array, Arrays, Dim, TensorSpec, cast, check_inputs, dims_of, fits, unify_dims
 
 _HOMES = {
+    "..typed": "Check Count Name Positive",
     ".artifacts": "Artifact Build FileEntry StandIn Step",
     ".compiled": "CompiledLayer by_kind",
     ".goal": "Goal",
@@ -96,12 +105,13 @@ _HOMES = {
     ".options": "NoOptions build_options check_file check_least describe_options key_of option option_keys "
     "suggest",
     ".parity": "Budget Comparison Parity Verified",
+    ".processing": "Processing",
     ".progress": "Event Progress stage steps",
     ".quantization": "QuantizationReport QuantizedLayer Score Trial",
     ".samples": "Calibration",
     ".sessions": "Session",
     ".sources": "Captured LoadOptions NoState Source State",
-    ".target": "CAPTURED MODULE Target Verb",
+    ".target": "CAPTURED MODULE NoDetails Target Verb",
     ".tensors": "DTYPES Array Arrays Dim TensorSpec cast check_inputs dims_of fits unify_dims",
 }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import ArtifactError
+from ..typed import Count, Format, InsidePath, Like, Sha256
 from .compiled import CompiledLayer
+from .lineage import Origin
 from .parity import UNVERIFIED, Parity
 from .quantization import QuantizationReport
 from .tensors import TensorSpec
@@ -28,8 +30,8 @@ class StandIn:
     file's path in the artifact, `details` what a session of the other target reads.
     """
 
-    format: str
-    entry: str
+    format: Format
+    entry: InsidePath
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -40,7 +42,8 @@ class Build:
     `entry`         the file (or folder) that a session loads, relative to `out`
     `tools`         distributions whose versions belong in the lineage
     `precision`     picks the parity budget; None: the precision of what it was built from
-    `details`       the target's own facts about the files, for the manifest and its later hooks
+    `details`       the target's own facts about the files, for the manifest and its later hooks: what
+                    `Target.details` declares
     `notes`         lines that the user is shown at once
     `quantization`  what quantization did, layer by layer
     `layers`        what a compiler made of the model, layer by layer
@@ -64,27 +67,28 @@ class Build:
 class Step:
     """One verb of an artifact's lineage: what was done, with which options, tools and source."""
 
-    verb: str
-    target: str
+    verb: Format
+    target: Format
     options: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Annotated[Mapping[str, Any], Like(Origin)] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FileEntry:
     """Size in bytes and sha256 of one file, by its path relative to the artifact (with `/`)."""
 
-    path: str
-    size: int
-    sha256: str
+    path: InsidePath
+    size: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A model on disk, complete: the directory `path` with `manifest.json`, the target's files, golden.npz.
 
-    `details` are the target's own facts; what every target may say besides has fields of its own, as in `Build`.
+    `details` are the target's own facts; before a hook sees them they have passed `Target.details`. What every
+    target may say besides has fields of its own, as in `Build`. `processing` is data that `Processing` describes.
     """
 
     path: Path

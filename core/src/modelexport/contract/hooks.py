@@ -68,6 +68,10 @@ def mx_export(source: Source | Captured | Artifact, out: Path, options: Any) -> 
     unsupported operators all at once, with module path and source line. The manifest, golden data and the parity
     gate are core's.
 
+    What a later hook or a session must know of the files goes into `Build.details`, of the types that
+    `Target.details` declares. An artifact may come from anybody: its details have passed them before a hook sees
+    it, and what they can't say (which dims there are, where a library reads a path) is checked where it is used.
+
     >>> @hookimpl
     ... def mx_export(source, out, options):
     ...     (out / "model.json").write_text(json.dumps([spec.name for spec in source.outputs]))

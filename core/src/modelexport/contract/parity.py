@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+#: the precisions that an artifact may have; the gate has a budget for each
+PRECISIONS = ("float64", "float32", "float16", "bfloat16", "fp8", "int8", "nvfp4", "int4")
+
 #: True, False, or "structure": the files are right as far as this machine, which can't run them, can tell
 Verified = bool | Literal["structure"]
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .. import typed
+
 
 @dataclass(frozen=True)
 class QuantizedLayer:
@@ -100,20 +102,6 @@ class QuantizationReport:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> QuantizationReport:
-        """The report that `to_json` gave. Raises KeyError or TypeError for anything else."""
-        score = data.get("score")
-        return cls(
-            mode=data["mode"],
-            settings=data.get("settings", {}),
-            layers=tuple(QuantizedLayer(**_with_ranges(layer)) for layer in data.get("layers", ())),
-            trials=tuple(Trial(**{**trial, "left": tuple(trial["left"])}) for trial in data.get("trials", ())),
-            warnings=tuple(data.get("warnings", ())),
-            score=Score(**score) if score else None,
-            calibrated=data.get("calibrated", False),
-        )
-
-
-def _with_ranges(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer's fields from JSON, where a range is a list."""
-    ranges = {key: tuple(layer[key]) for key in ("weight_range", "activation_range") if layer.get(key) is not None}
-    return {**layer, **ranges}
+        """The report that `to_json` gave. Raises ValueError, which names the place, for anything else."""
+        report: QuantizationReport = typed.read(cls, {**data, "score": data.get("score") or None})
+        return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, MxError, RuntimeFailure, first_line
 from .tensors import Dim, TensorSpec, check_inputs
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ class Session:
     """A loaded model: `session({name: array}) -> {name: array}`; a context manager.
 
     Plugins return one from `mx_run`. `call` gets inputs whose names, dtypes, ranks and sizes were checked,
-    and returns every output by name. The check costs about a microsecond an input. `details` says what the
+    and returns every output by name; an error that is no MxError becomes RuntimeFailure. The check costs about a
+    microsecond an input. `details` says what the
     runtime makes of it, and `note` is a line about this machine that `mx run` shows on stderr.
     """
 
@@ -48,7 +49,15 @@ class Session:
             raise InputError("the session is closed", "load the artifact again")
         if not self._fits(inputs):
             check_inputs(inputs, self.inputs)
-        return call(inputs)
+        try:
+            return call(inputs)
+        except MxError:
+            raise
+        except Exception as error:
+            raise RuntimeFailure(
+                f"the model failed: {type(error).__name__}: {first_line(error)}",
+                "check the artifact with `mx verify`; --debug shows the whole trace",
+            ) from error
 
     def _fits(self, inputs: Mapping[str, Array]) -> bool:
         """The fast half of `check_inputs`: it only says whether something is wrong."""

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 
 from .options import NoOptions
 
+
+@dataclass(frozen=True)
+class NoDetails:
+    """A target that says nothing of its own in the manifest."""
+
+
 #: the formats of sources that are no files of a target: a live `torch.nn.Module`, and a `torch.export` program
 MODULE, CAPTURED = "module", "captured"
 
@@ -38,6 +44,8 @@ class Target:
     `verbs`      what each verb takes, for those that take anything
     `mutates`    the export hook changes the live module or program it is given (core then hands it a copy)
     `snippets`   languages that `mx_snippet` writes code in, such as "cpp" or "swift"
+    `details`    a frozen dataclass of what `Build.details` may hold, a field for each key, read by its type hints
+                 (see `modelexport.typed`): a stranger's manifest is checked by it before a hook sees it
     `compiles`   the precisions that the target takes from the format it consumes, where that format's own way to
                  them would not do: precision → verb of that format → its options. What the compiling export itself
                  gets for the precision stands in `verbs`. A precision that is in neither is made in the consumed
@@ -51,6 +59,7 @@ class Target:
     mutates: bool = False
     snippets: tuple[str, ...] = ()
     compiles: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    details: type = NoDetails
 
     def verb(self, name: str) -> Verb:
         """What the verb takes; nothing where the target says nothing of it."""

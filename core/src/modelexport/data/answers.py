@@ -2,35 +2,7 @@
 
 Nothing here knows a framework or a target. It follows `Artifact.processing`, plain JSON that a source writes
 and every target carries along, so an artifact takes texts and images wherever its runtime runs. All of it is
-optional:
-
-    {
-      "task": "text-classification",
-      "text": {
-        "tokenizer": "processing/tokenizer.json",      a file of the artifact, for the `tokenizers` package
-        "max_length": 256,                             longer texts are cut; null: whatever the model takes
-        "pad_id": 0, "pad_token": "[PAD]",             null: texts of different lengths are refused
-        "pad_type_id": 0, "padding_side": "right", "truncation_side": "right",
-        "mask_token": "[MASK]", "lowercase": false,
-        "inputs": {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-      },
-      "image": {
-        "input": "pixel_values",
-        "size": [224, 224],                            or {"shortest_edge": 256}, or null: no resize
-        "crop": [224, 224],                            centre crop, padded with zeros; null: none
-        "resample": "bicubic",                         a Pillow filter
-        "rescale": 0.00392156862745098,                null: pixels stay 0 to 255
-        "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],   null: not normalised
-        "color": "RGB",                                or "BGR", or "L" for one channel
-        "layout": "NCHW"                               or "NHWC"
-      },
-      "labels": {"logits": ["negative", "positive"]},  names along the last axis of an output
-      "scores": "softmax",                             or "sigmoid" (several labels at once), "none" (regression)
-      "embedding": "sentence_embedding",               the output that holds one vector a text
-      "left_out": {"image": "why there is no image section"}
-    }
-
-`text.inputs` says which field of an encoding each input holds: `ids`, `attention_mask` or `type_ids`.
+optional; `contract.processing.Processing` says what it may hold, and docs/reference/manifest.md shows it.
 """
 
 from __future__ import annotations
@@ -56,12 +28,21 @@ def readable(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[T
 
     The best classes with their probabilities, a label a token, the cosine similarities of embeddings; with
     the `texts` that were given, words in place of token numbers, answers to questions, masks filled in, and the
-    next token.
+    next token. Outputs that have not the shape of what the manifest takes them for say nothing either.
     """
+    try:
+        return _read(artifact, outputs, texts)
+    except (LookupError, ValueError, TypeError):
+        return []
+
+
+def _read(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[Text] | None) -> list[str]:
     processing = artifact.processing
     if (name := str(processing.get("embedding"))) in outputs:
         return _similarities(outputs[name])
-    task, labels = processing.get("task"), processing.get("labels", {}).get("logits")
+    task, labels = processing.get("task"), processing.get("labels")
+    if isinstance(labels, Mapping):
+        labels = labels.get("logits")
     if task in ("text-classification", "image-classification") and "logits" in outputs:
         return _classes(outputs["logits"], labels, processing.get("scores", "softmax"))
     encodings = _encodings(artifact, texts)
@@ -81,13 +62,13 @@ def readable(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[T
 
 def _encodings(artifact: Artifact, texts: Sequence[Text] | None) -> list[Any] | None:
     settings = artifact.processing.get("text")
-    if not texts or not settings or not artifact.inputs:
+    if not texts or not settings or not artifact.inputs or not artifact.inputs[0].shape:
         return None
     return encode(load_tokenizer(artifact), settings, texts, longest(settings, artifact.inputs[0].shape[-1]))
 
 
 def _padding(artifact: Artifact) -> str:
-    return str(artifact.processing.get("text", {}).get("padding_side", "right"))
+    return str((artifact.processing.get("text") or {}).get("padding_side", "right"))
 
 
 def _classes(logits: Array, labels: Sequence[str] | None, scores: str) -> list[str]:

@@ -44,6 +44,8 @@ def image_inputs(artifact: Artifact, images: Sequence[Path | Any]) -> Arrays:
             f"inputs {', '.join(s.name for s in artifact.inputs)} can't be made from images alone",
             "give them as arrays with --input",
         )
+    if len(spec.shape) != 4:
+        raise InputError(f"input {spec.name!r} takes no batch of images: it is {spec}", "give --input")
     check_rows(spec.shape[0], len(images), "image")
     rows = [_row(image, settings) for image in images]
     if len(shapes := {row.shape for row in rows}) > 1:
@@ -79,6 +81,8 @@ def _opened(stream: io.BytesIO) -> Any:
 def _check_pixels(width: int, height: int, most: int) -> None:
     if width * height > most:
         raise InputError(f"it has {width} × {height} pixels, {most} are read at most", "give a smaller one")
+    if width < 1 or height < 1:
+        raise InputError(f"it would have {width} × {height} pixels", "give one that is less long")
 
 
 @contextmanager

@@ -42,6 +42,8 @@ def text_inputs(artifact: Artifact, texts: Sequence[Text], width: int = 0, token
             f"input {strangers[0]!r} can't be made from text: the tokenizer gives {', '.join(fields)}",
             "give it as an array with --input",
         )
+    if not specs or any(len(spec.shape) != 2 for spec in specs.values()):
+        raise InputError("inputs made from text are rows of tokens, and these aren't", "give --input")
     first = next(iter(specs.values()))
     check_rows(first.shape[0], len(texts), "text")
     tokenizer = load_tokenizer(artifact) if tokenizer is None else tokenizer
@@ -62,7 +64,12 @@ def text_inputs(artifact: Artifact, texts: Sequence[Text], width: int = 0, token
         array = np.full((len(texts), width), fillers[kind], dtype=spec.dtype)
         for row, encoding in zip(array, encodings, strict=True):
             values = getattr(encoding, kind)
-            row[width - len(values) if left else 0 : width if left else len(values)] = values
+            try:
+                row[width - len(values) if left else 0 : width if left else len(values)] = values
+            except (OverflowError, ValueError) as error:
+                raise InputError(
+                    f"input {name!r} can't hold the tokens: {errors.first_line(error)}", str(spec)
+                ) from error
         arrays[name] = array
     return arrays
 

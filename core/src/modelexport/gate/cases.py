@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..contract.tensors import Dim, TensorSpec, cast, check_count, check_inputs, dims_of, fits
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..store.arrays import load_npz
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 #: elements of all inputs together above which a case at the high end of a dim is taken at a smaller size
 MAX_ELEMENTS = 4_000_000
+
+#: elements that are drawn at once, at most: 4 GiB of float64
+TOO_MANY = 1 << 29
 
 #: the high end of a dim declared without one
 OPEN_END = 17
@@ -180,15 +183,23 @@ def _with_values(spec: TensorSpec, example: Mapping[str, Array] | None) -> Tenso
 
 
 def draw(specs: Sequence[TensorSpec], sizes: Mapping[str, int], seed: int, kind: str = "random") -> Arrays:
-    """One array an input at the given sizes. `kind`: random, zeros, ramp, or edges (extreme values)."""
+    """One array an input at the given sizes. `kind`: random, zeros, ramp, or edges (extreme values).
+
+    Raises InputError for sizes that no memory holds, and where there are no values to draw.
+    """
     import numpy as np
 
+    if (count := _elements(specs, sizes)) > TOO_MANY:
+        raise InputError(f"inputs of {count} elements are too many to draw", "declare smaller sizes")
     generator = np.random.default_rng(seed)
     arrays = {}
     for spec in specs:
         shape = tuple(sizes[s.name] if isinstance(s, Dim) else s for s in spec.shape)
         check_count(spec.name, shape)
-        arrays[spec.name] = cast(_values(spec, shape, generator, kind), spec.dtype)
+        try:
+            arrays[spec.name] = cast(_values(spec, shape, generator, kind), spec.dtype)
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"can't draw input {spec}: {first_line(error)}", "declare other values") from error
     return arrays
 
 

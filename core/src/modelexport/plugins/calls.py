@@ -1,4 +1,4 @@
-"""Call a target's hooks: with options made from `key=value`, and every foreign error translated."""
+"""Call a target's hooks: with options made from `key=value`, details that were checked, and errors translated."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..contract.artifacts import Artifact
+from .. import typed
+from ..contract.artifacts import Artifact, Build
 from ..contract.options import build_options, key_of, option_keys, suggest
 from ..contract.sessions import Session
 from ..errors import (
+    ArtifactError,
     ConversionError,
     MxError,
     OptionError,
     OutputError,
     RuntimeFailure,
+    TargetError,
     __version__,
     first_line,
     is_disk_error,
 )
 from . import manager
+from .entries import TARGETS, find
 from .manager import Plugin
 
 #: bytes that a disk must still take, for a failure not to be its own
@@ -29,9 +33,16 @@ _LITTLE = 1 << 20
 
 
 def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
-    """Call the hook `mx_VERB`; whatever the plugin did not translate itself becomes an MxError here."""
+    """Call the hook `mx_VERB`; whatever the plugin did not translate itself becomes an MxError here.
+
+    Raises ArtifactError for an artifact whose details aren't what its target says that they are: a hook sees none
+    that a stranger made up.
+    """
+    for given in arguments.values():
+        if isinstance(given, Artifact):
+            check_details(given)
     try:
-        return getattr(plugin.hook, f"mx_{verb}")(**arguments)
+        result = getattr(plugin.hook, f"mx_{verb}")(**arguments)
     except Exception as error:
         if isinstance(error, MxError) and not isinstance(error, ConversionError):
             raise
@@ -46,6 +57,40 @@ def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
         raise kind(
             f"{plugin.entry.distribution} failed to {verb}: {type(error).__name__}: {first_line(error)}",
             "add --debug for the whole trace",
+        ) from error
+    if isinstance(result, Build):
+        _check_built(plugin, result)
+    return result
+
+
+def check_details(artifact: Artifact) -> None:
+    """Raise ArtifactError where the artifact's details, or its stand-in's, aren't what the target declares.
+
+    Raises TargetError where the target is not installed; a stand-in's may be missing.
+    """
+    _check_declared(artifact, artifact.format, artifact.details)
+    if (other := artifact.stand_in) is not None and other.format in find(TARGETS):
+        _check_declared(artifact, other.format, other.details)
+
+
+def _check_declared(artifact: Artifact, target: str, details: Mapping[str, Any]) -> None:
+    plugin = manager.target(target)
+    try:
+        typed.read(plugin.target.details, details)
+    except typed.Mismatch as error:
+        raise ArtifactError(
+            f"{artifact.path}: its details aren't those of target {target!r}: {error}",
+            f"export it again, with {plugin.entry.distribution} {plugin.entry.version} or newer",
+        ) from error
+
+
+def _check_built(plugin: Plugin, build: Build) -> None:
+    try:
+        typed.read(plugin.target.details, typed.printable(build.details))
+    except typed.Mismatch as error:
+        raise TargetError(
+            f"target {plugin.target.name!r} wrote details that it does not declare: {error}",
+            "declare them in Target.details, or report it to the plugin's authors",
         ) from error
 
 

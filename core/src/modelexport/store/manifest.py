@@ -1,27 +1,40 @@
 """Read and write an artifact's manifest.json.
 
-Reading checks everything it can without loading the model: the schema's version, that every listed path
-stays inside the artifact, and the size and sha256 of every file.
+Reading checks everything it can without loading the model: all that the manifest says (see `document.py`), that
+every path stays inside the artifact, and the size and sha256 of every file.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..contract.artifacts import Artifact, FileEntry
 from ..errors import ArtifactError
-from . import schema, scratch, versions
+from ..jsontext import read_json
+from . import listing, schema, scratch, versions
 from .digests import sha256
 
 NAME = schema.NAME
 
+#: the most bytes of a manifest: a report of many thousand layers has a few million
+LIMIT = 64 << 20
+
 
 def is_in(folder: Path) -> bool:
     """Whether there is an artifact at `folder`. Where case does not count, another's Manifest.json is none."""
-    return (folder / NAME).is_file() and any(file.name == NAME for file in folder.iterdir())
+    return _mode(folder / NAME) == stat.S_IFREG and any(file.name == NAME for file in folder.iterdir())
+
+
+def _mode(path: Path) -> int:
+    """What kind of thing is at `path`, as `stat` says it; 0 where nothing is, and nothing can be."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError):
+        return 0
 
 
 def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
@@ -35,37 +48,42 @@ def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
 
 def _read(root: Path, check_files: bool) -> Artifact:
     file = root / NAME
-    if not root.exists():
+    if not _mode(root):
         raise ArtifactError(f"no artifact at {root}", "make one with `mx export SOURCE -t TARGET`")
-    if not file.is_file():
+    if _mode(file) != stat.S_IFREG:
         raise ArtifactError(f"{root} is not an artifact: it has no {NAME}", "give the folder `mx export` wrote")
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        artifact = schema.from_json(data, root)
-    except ArtifactError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(
-            f"{file} is damaged: {type(error).__name__}: {error}", "export the model again"
-        ) from error
+    artifact = schema.from_json(read_json(file, ArtifactError, "export the model again", LIMIT), root)
+    listing.check_named(artifact)
     if check_files:
         check(artifact)
     return artifact
 
 
 def check(artifact: Artifact) -> None:
-    """Raise ArtifactError naming the first listed file that is missing or not what was written."""
-    for entry in artifact.files:
-        file = artifact.path / entry.path
-        if not file.is_file():
-            raise ArtifactError(f"{file} is missing from the artifact", "export the model again")
-        size = file.stat().st_size
-        if size != entry.size:
-            raise ArtifactError(
-                f"{file} is damaged: {size} bytes, the manifest says {entry.size}", "export the model again"
-            )
-        if sha256(file) != entry.sha256:
-            raise ArtifactError(f"{file} is damaged: its sha256 is not the manifest's", "export the model again")
+    """Raise ArtifactError naming the first listed file that is missing or not what was written, or unlisted."""
+    try:
+        listing.check_tree(artifact)
+        for entry in artifact.files:
+            _check_file(artifact.path / entry.path, entry)
+    except OSError as error:
+        raise ArtifactError(
+            f"can't read {str(error.filename)[:200]!r} of the artifact: {error.strerror}", "export the model again"
+        ) from error
+
+
+def _check_file(file: Path, entry: FileEntry) -> None:
+    try:
+        kind = file.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"{file} is missing from the artifact", "export the model again") from error
+    if not stat.S_ISREG(kind.st_mode):
+        raise ArtifactError(f"{file} is no regular file", "don't use this artifact if it isn't yours")
+    if kind.st_size != entry.size:
+        raise ArtifactError(
+            f"{file} is damaged: {kind.st_size} bytes, the manifest says {entry.size}", "export the model again"
+        )
+    if sha256(file) != entry.sha256:
+        raise ArtifactError(f"{file} is damaged: its sha256 is not the manifest's", "export the model again")
 
 
 def write(artifact: Artifact) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from ..contract.artifacts import Artifact, FileEntry, StandIn, Step
-from ..contract.compiled import CompiledLayer
+from .. import typed
+from ..contract.artifacts import Artifact
 from ..contract.parity import Budget, Comparison, Parity
 from ..contract.quantization import QuantizationReport
 from ..contract.tensors import Dim, TensorSpec
 from ..errors import ArtifactError
+from .document import SAID, Document, FlatComparison, FlatParity, Said, Tensor
 
 VERSION = 1
 
@@ -21,7 +24,9 @@ NAME = "manifest.json"
 
 
 def to_json(artifact: Artifact) -> dict[str, Any]:
+    """What the manifest of `artifact` says; of control characters in texts, a mark is left."""
     dims = {d.name: d for spec in (*artifact.inputs, *artifact.outputs) for d in spec.dims}
+    parity = {key: value for key, value in parity_to_json(artifact.parity).items() if key != "verified"}
     return {
         "schema": VERSION,
         "format": artifact.format,
@@ -31,51 +36,79 @@ def to_json(artifact: Artifact) -> dict[str, Any]:
         "inputs": [_spec_to_json(spec) for spec in artifact.inputs],
         "outputs": [_spec_to_json(spec) for spec in artifact.outputs],
         "verified": artifact.parity.verified,
-        "parity": {key: value for key, value in parity_to_json(artifact.parity).items() if key != "verified"},
-        "lineage": [asdict(step) for step in artifact.lineage],
-        "processing": dict(artifact.processing),
-        "details": _details_to_json(artifact),
+        "parity": typed.printable(parity),
+        "lineage": [typed.printable(asdict(step)) for step in artifact.lineage],
+        "processing": typed.printable(artifact.processing),
+        "details": typed.printable(_details_to_json(artifact)),
         "files": [asdict(file) for file in artifact.files],
     }
 
 
-def from_json(data: Mapping[str, Any], root: Path) -> Artifact:
-    """The artifact that `data` describes. Raises ArtifactError for a newer schema or an unsafe path."""
-    schema = data["schema"]
-    if not isinstance(schema, int) or schema < 1:
-        raise ArtifactError(f"{root / NAME} has no valid schema version: {schema!r}", "export the model again")
-    if schema > VERSION:
+def from_json(data: Any, root: Path) -> Artifact:
+    """The artifact that `data` describes.
+
+    Raises ArtifactError for a newer schema, and for anything that the records in `document.py` don't allow; it
+    names the place.
+    """
+    _check_version(data, root)
+    try:
+        document: Document = typed.read(Document, data)
+        said: Said = typed.read(Said, {key: data["details"][key] for key in SAID if key in data["details"]})
+        report = data["details"].get("quantization")
+        quantization = None if report is None else QuantizationReport.from_json(report)
+    except ValueError as error:
         raise ArtifactError(
-            f"{root / NAME} has schema {schema}, this modelexport reads up to {VERSION}",
+            f"{root / NAME} is damaged: {error}", "don't use this artifact if it isn't yours; else export it again"
+        ) from error
+    dims = {name: Dim(name, d.min, d.max, d.multiple) for name, d in document.dims.items()}
+    artifact = Artifact(
+        path=root,
+        format=document.format,
+        entry=document.entry,
+        precision=document.precision,
+        inputs=tuple(_spec(tensor, dims) for tensor in document.inputs),
+        outputs=tuple(_spec(tensor, dims) for tensor in document.outputs),
+        parity=parity_from_json({**data["parity"], "verified": data["verified"]}),
+        lineage=document.lineage,
+        processing=document.processing,
+        details={key: value for key, value in document.details.items() if key not in SAID},
+        notes=said.notes,
+        layers=said.layers,
+        quantization=quantization,
+        stand_in=said.stands_in,
+        files=document.files,
+    )
+    _refuse_escape(artifact)
+    return artifact
+
+
+def _check_version(data: Any, root: Path) -> None:
+    """Raise ArtifactError for a newer schema, of which nothing else is known."""
+    schema = data.get("schema") if isinstance(data, Mapping) else None
+    if isinstance(schema, int) and schema > VERSION:
+        raise ArtifactError(
+            f"{root / NAME} has schema {min(schema, 9999)}, this modelexport reads up to {VERSION}",
             "upgrade with `pip install -U modelexport`",
         )
-    dims = {name: Dim(name, d["min"], d["max"], d["multiple"]) for name, d in data["dims"].items()}
-    files = tuple(FileEntry(f["path"], f["size"], f["sha256"]) for f in data["files"])
-    for path in [data["entry"], *(file.path for file in files)]:
-        _refuse_escape(path, root)
-    return Artifact(
-        path=root,
-        format=data["format"],
-        entry=data["entry"],
-        precision=data["precision"],
-        inputs=tuple(_spec_from_json(spec, dims) for spec in data["inputs"]),
-        outputs=tuple(_spec_from_json(spec, dims) for spec in data["outputs"]),
-        parity=parity_from_json({**data["parity"], "verified": data["verified"]}),
-        lineage=tuple(Step(**step) for step in data["lineage"]),
-        processing=data["processing"],
-        **_details_from_json(data["details"]),
-        files=files,
-    )
 
 
-def _refuse_escape(path: str, root: Path) -> None:
-    pure = PurePosixPath(path)
-    outside = pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or not path
-    if outside or not (root / pure).resolve().is_relative_to(root.resolve()):
-        raise ArtifactError(
-            f"{root / NAME} lists {path!r}, which lies outside the artifact",
-            "don't use this artifact: it was not written by modelexport",
-        )
+def named_files(artifact: Artifact) -> list[str]:
+    """The files and folders of the artifact that its manifest names outside the list of files."""
+    text = artifact.processing.get("text")
+    stand_in = artifact.stand_in
+    named = [artifact.entry, *([text["tokenizer"]] if text else []), *([stand_in.entry] if stand_in else [])]
+    return list(dict.fromkeys(named))
+
+
+def _refuse_escape(artifact: Artifact) -> None:
+    """Raise ArtifactError for a path that a link leads out of the artifact."""
+    root = os.path.realpath(artifact.path)
+    for path in [*named_files(artifact), *(file.path for file in artifact.files)]:
+        if not Path(os.path.realpath(f"{root}/{path}")).is_relative_to(root):
+            raise ArtifactError(
+                f"{artifact.path / NAME} lists {path!r}, which lies outside the artifact",
+                "don't use this artifact: it was not written by modelexport",
+            )
 
 
 # --------------------------------------------------------------------------------------- details
@@ -95,20 +128,6 @@ def _details_to_json(artifact: Artifact) -> dict[str, Any]:
     return details
 
 
-def _details_from_json(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an Artifact that `_details_to_json` wrote."""
-    own = dict(data)
-    notes, layers = own.pop("notes", ()), own.pop("layers", ())
-    report, stand_in = own.pop("quantization", None), own.pop("stands_in", None)
-    return {
-        "details": own,
-        "notes": tuple(notes),
-        "layers": tuple(CompiledLayer(**layer) for layer in layers),
-        "quantization": None if report is None else QuantizationReport.from_json(report),
-        "stand_in": None if stand_in is None else StandIn(**stand_in),
-    }
-
-
 # --------------------------------------------------------------------------------------- parity
 
 
@@ -116,15 +135,11 @@ def parity_to_json(parity: Parity) -> dict[str, Any]:
     return {**asdict(parity), "outputs": [_comparison_to_json(compared) for compared in parity.outputs]}
 
 
-def parity_from_json(data: Mapping[str, Any]) -> Parity:
-    return Parity(
-        verified=data["verified"],
-        reason=data["reason"],
-        outputs=tuple(_comparison_from_json(row) for row in data["outputs"]),
-        cases=tuple(data["cases"]),
-        skipped=data["skipped"],
-        environment=data["environment"],
-    )
+def parity_from_json(data: Any) -> Parity:
+    """The verdict that `parity_to_json` gave. Raises typed.Mismatch for anything else."""
+    found: FlatParity = typed.read(FlatParity, data)
+    rows = tuple(_comparison(row) for row in found.outputs)
+    return Parity(found.verified, found.reason, rows, found.cases, found.skipped, found.environment)
 
 
 def _comparison_to_json(compared: Comparison) -> dict[str, Any]:
@@ -135,11 +150,12 @@ def _comparison_to_json(compared: Comparison) -> dict[str, Any]:
     return row | {"min_cosine": budget.cosine, "min_equal": budget.equal}
 
 
-def _comparison_from_json(row: Mapping[str, Any]) -> Comparison:
-    equal = row.get("min_equal", 1.0)  # manifests of before there were budgets for integers
-    budget = Budget(row["atol"], row["rtol"], row["noise"], row["min_cosine"], equal)
-    figures = {key: row[key] for key in ("max_abs", "max_rel", "cosine", "top1", "used")}
-    return Comparison(row["name"], budget, row["ok"], **figures, problem=row["problem"], case=row["case"])
+def _comparison(row: FlatComparison) -> Comparison:
+    budget = Budget(row.atol, row.rtol, row.noise, row.min_cosine, row.min_equal)
+    max_abs, max_rel, cosine, used = (
+        math.inf if value is None else value for value in (row.max_abs, row.max_rel, row.cosine, row.used)
+    )
+    return Comparison(row.name, budget, row.ok, max_abs, max_rel, cosine, row.top1, used, row.problem, row.case)
 
 
 # --------------------------------------------------------------------------------------- tensors
@@ -153,11 +169,6 @@ def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     return data
 
 
-def _spec_from_json(data: Mapping[str, Any], dims: Mapping[str, Dim]) -> TensorSpec:
-    values = data.get("values")
-    return TensorSpec(
-        name=data["name"],
-        dtype=data["dtype"],
-        shape=tuple(dims[size] if isinstance(size, str) else int(size) for size in data["shape"]),
-        values=(values[0], values[1]) if isinstance(values, list) else values,
-    )
+def _spec(tensor: Tensor, dims: Mapping[str, Dim]) -> TensorSpec:
+    shape = tuple(dims[size] if isinstance(size, str) else size for size in tensor.shape)
+    return TensorSpec(tensor.name, tensor.dtype, shape, tensor.values)

@@ -33,6 +33,7 @@ __all__ = [
     "check_pretrained",
     "check_readable",
     "check_regular",
+    "commented",
     "compare",
     "compare_all",
     "compute_golden",
@@ -125,7 +126,17 @@ if TYPE_CHECKING:
     from .provenance import innermost_line, module_path, source_line
     from .search import LeaveOut
     from .sizes import batches, bound_notes, bounded, bounds, size_combinations
-    from .snippets import KOTLIN_DOLLAR, Signature, Value, constant, identifier, quoted, signature, small_size
+    from .snippets import (
+        KOTLIN_DOLLAR,
+        Signature,
+        Value,
+        commented,
+        constant,
+        identifier,
+        quoted,
+        signature,
+        small_size,
+    )
     from .wording import left_as_they_are, listed
 
 _HOMES = {
@@ -155,6 +166,7 @@ _HOMES = {
     "compare": "..gate.compare:compare",
     "compare_all": "..gate.compare:compare_all",
     "compute_golden": "..gate.golden:compute",
+    "commented": ".snippets:commented",
     "constant": ".snippets:constant",
     "copy_as": ".files:copy_as",
     "count": "..contract.progress:count",

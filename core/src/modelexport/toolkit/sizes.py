@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..contract.tensors import Dim, TensorSpec, dims_of
-from ..errors import OptionError
+from ..errors import ArtifactError, OptionError
 
 #: the largest size of a batch, and of another dim, declared without one
 BATCH, LENGTH = 32, 256
@@ -42,12 +42,18 @@ def bounds(specs: Sequence[TensorSpec], bound: int | None) -> dict[str, int]:
 
 
 def bounded(spec: TensorSpec, largest: Mapping[str, int]) -> TensorSpec:
-    """`spec` with its open dims bounded by what `largest` says of them."""
+    """`spec` with its open dims bounded by what `largest` says of them.
+
+    Raises ArtifactError for a bound that leaves a dim no size: what an artifact says of itself can't be so.
+    """
 
     def limit(size: int | Dim) -> int | Dim:
-        if isinstance(size, Dim) and size.max is None and size.name in largest:
-            return replace(size, max=largest[size.name])
-        return size
+        if not (isinstance(size, Dim) and size.max is None and size.name in largest):
+            return size
+        limited = replace(size, max=largest[size.name])
+        if not limited.sizes:
+            raise ArtifactError(f"no size of dim {size} is {limited.max} at most", "export the model again")
+        return limited
 
     return replace(spec, shape=tuple(map(limit, spec.shape)))
 

@@ -10,6 +10,7 @@ from string import Template
 
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec
+from ..errors import ConversionError
 from .sizes import bounded
 
 #: a dollar within a string of Kotlin's
@@ -29,6 +30,7 @@ class Value:
     """An input or output as source code needs it.
 
     `name` is the model's, `identifier` the code's; `sizes` are numbers, and names of constants for dynamic dims.
+    As text, it can stand in a comment.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Value:
         return ", ".join(map(str, self.sizes))
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{self.shape}]"
+        return commented(f"{self.name}: {self.dtype}[{self.shape}]")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Signature:
         """
         begin = {dim.name: small_size(dim) for dim in self.dims} | dict(sizes or {})
         return "".join(
-            Template(line).substitute(name=constant(dim), size=begin[dim.name], range=str(dim)) + "\n"
+            Template(line).substitute(name=constant(dim), size=begin[dim.name], range=commented(str(dim))) + "\n"
             for dim in self.dims
         )
 
@@ -111,6 +113,23 @@ def identifier(name: str) -> str:
 def quoted(text: str, dollar: str = "$") -> str:
     """A string literal in any of the languages: what needs an escape has the same in all of them.
 
-    Kotlin, which reads a dollar otherwise, has a `dollar` of its own: `quoted(text, KOTLIN_DOLLAR)`.
+    Kotlin, which reads a dollar otherwise, has a `dollar` of its own: `quoted(text, KOTLIN_DOLLAR)`. Raises
+    ConversionError for text with control characters, whose escapes differ.
     """
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        raise ConversionError(
+            f"{text!r} can't be written in source code: it holds what can't be printed", "rename it in the model"
+        )
     return json.dumps(text, ensure_ascii=False).replace("$", dollar)
+
+
+def commented(text: str) -> str:
+    r"""`text` in a comment of any of the languages: nothing in it ends the comment, or means something there.
+
+    A backslash begins an escape in Java's comments too, and at the end of a line of C++ takes in the next.
+
+    >>> commented(r"x */ \u000a exit(0);")
+    'x *_ _u000a exit(0);'
+    """
+    shown = "".join(letter if letter.isprintable() and letter not in "\\`" else "_" for letter in text)
+    return shown.replace("*/", "*_").replace("/*", "/_").replace("??/", "??_")

@@ -12,12 +12,12 @@ from ..contract import progress
 from ..contract.artifacts import Artifact, Build, Step
 from ..contract.options import FILE_ACCESS, option_keys
 from ..contract.parity import Parity
-from ..errors import ParityError, TargetError
+from ..errors import ArtifactError, ParityError, TargetError
 from ..gate import golden, verify
 from ..gate.budgets import BUDGETS
 from ..plugins import calls, installed
 from ..plugins.manager import Plugin
-from ..store import manifest, staging
+from ..store import manifest, schema, staging
 from .requests import Verification
 
 #: golden data kept in an artifact, at most; the gate itself always sees every case
@@ -35,10 +35,12 @@ def finish(
     """Write golden data, run the gate, write the manifest and put the artifact at `final`.
 
     Raises ParityError when the gate fails, and `refusal`, a reason to fail that was found before; the artifact
-    is then at `failed`, `FINAL.failed` by default. Raises TargetError for a precision without a budget.
+    is then at `failed`, `FINAL.failed` by default. Raises TargetError for a precision without a budget, and for
+    what no manifest can say.
     """
     draft = artifact.path
     _check_precision(artifact)
+    _check_said(artifact)
     golden.save(answers, artifact.golden)
     if verification.enabled:
         progress.stage(f"verify {artifact.format} in a fresh process")
@@ -83,6 +85,18 @@ def _check_precision(artifact: Artifact) -> None:
             f"target {artifact.format!r} wrote {artifact.precision!r}, for which there is no parity budget",
             f"Build.precision is one of {', '.join(BUDGETS)}",
         )
+
+
+def _check_said(artifact: Artifact) -> None:
+    """Raise TargetError for an artifact whose manifest couldn't be read again."""
+    try:
+        schema.from_json(schema.to_json(artifact), artifact.path)
+    except ArtifactError as error:
+        cause = error.__cause__ or error.message
+        raise TargetError(
+            f"what is to be written of the {artifact.format} artifact can't be: {cause}",
+            "rename it in the model where it is a name of the model's, else report it to the plugin's authors",
+        ) from error
 
 
 def carry(files: Mapping[str, Path], draft: Path) -> None:

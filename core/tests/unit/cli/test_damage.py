@@ -32,7 +32,7 @@ def truncate(place, name):
 
 
 def list_file(place, path):
-    change(place, lambda data: data["files"].append({"path": path, "size": 1, "sha256": "0"}))
+    change(place, lambda data: data["files"].append({"path": path, "size": 1, "sha256": "0" * 64}))
 
 
 def link_outside(place):
@@ -64,10 +64,16 @@ DAMAGES = {
     "odd schema": (lambda p: change(p, lambda d: d.update(schema="one")), ["manifest.json", "'one'"]),
     "no inputs": (lambda p: change(p, lambda d: d.pop("inputs")), ["manifest.json is damaged", "inputs"]),
     "unknown dim": (lambda p: change(p, lambda d: d["dims"].clear()), ["manifest.json is damaged", "batch"]),
-    "no JSON": (lambda p: (p / "two.tape/manifest.json").write_text("{]"), ["manifest.json is damaged"]),
+    "no JSON": (lambda p: (p / "two.tape/manifest.json").write_text("{]"), ["manifest.json is no valid JSON"]),
     "a list": (lambda p: (p / "two.tape/manifest.json").write_text("[]"), ["manifest.json is damaged"]),
-    "empty manifest": (lambda p: (p / "two.tape/manifest.json").write_text(""), ["manifest.json is damaged"]),
-    "binary manifest": (lambda p: (p / "two.tape/manifest.json").write_bytes(b"\xff\xfe\x00"), ["is damaged"]),
+    "empty manifest": (
+        lambda p: (p / "two.tape/manifest.json").write_text(""),
+        ["manifest.json is no valid JSON"],
+    ),
+    "binary manifest": (
+        lambda p: (p / "two.tape/manifest.json").write_bytes(b"\xff\xfe\x00"),
+        ["is no UTF-8 text"],
+    ),
     "entry above": (lambda p: change(p, lambda d: d.update(entry="../notes.txt")), ["'../notes.txt'", "outside"]),
     "entry absolute": (
         lambda p: change(p, lambda d: d.update(entry=str(p / "notes.txt"))),

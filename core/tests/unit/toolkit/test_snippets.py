@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from modelexport.contract import Artifact, Dim, TensorSpec
-from modelexport.toolkit import KOTLIN_DOLLAR, identifier, quoted, signature
+from modelexport.errors import ConversionError
+from modelexport.toolkit import KOTLIN_DOLLAR, commented, identifier, quoted, signature
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,20 @@ def test_dynamic_sizes_are_constants_with_a_line_each():
 def test_literals_keep_quotes_and_kotlins_dollar():
     assert quoted('a"b$c\\é\n') == '"a\\"b$c\\\\é\\n"'
     assert quoted("b$c", KOTLIN_DOLLAR) == '"b\\$c"'
+
+
+@pytest.mark.parametrize(
+    "name", ["x */ exit(0); /*", "\\u000aSystem.exit(0);//", "x\\", "x\nexit(0)", "a\u2028b", "`id`", "??/"]
+)
+def test_no_name_is_code_in_a_comment(name):
+    said = commented(name)
+    assert said.isprintable()
+    assert not any(part in said for part in ("*/", "/*", "\\", "??/", "`"))
+    value = signature(Artifact(Path(), "toy", "m", (TensorSpec(name, "float32", (Dim(name),)),), ())).inputs[0]
+    assert "\\" not in str(value) and str(value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "a\u202eb", "a\ud800"])
+def test_no_literal_of_what_languages_escape_differently(name):
+    with pytest.raises(ConversionError, match="can't be written in source code"):
+        quoted(name)

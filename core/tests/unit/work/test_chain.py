@@ -22,7 +22,7 @@ def export(nets, tmp_path):
 def test_a_chain_leaves_only_what_was_asked_for(export, tmp_path):
     (made,) = export()
     assert [path.name for path in tmp_path.iterdir()] == ["two.stamper"]
-    assert made.details["verified before"] is True  # the artifact it was made from had passed its gate
+    assert made.details["verified_before"] is True  # the artifact it was made from had passed its gate
     assert [(step.verb, step.target) for step in made.lineage] == [("export", "tape"), ("export", "stamper")]
     assert manifest.read(tmp_path / "two.stamper") == made
 

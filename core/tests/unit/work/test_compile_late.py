@@ -29,7 +29,7 @@ def test_one_artifact_is_compiled_and_it_is_the_quantized_one(export, steps, tmp
     (made,) = export("packer")
     assert steps() == ["export rounder", "optimize rounder", "quantize rounder", "export packer"]
     assert names(tmp_path) == ["net.int8.packer"]
-    assert made.details["made of"] == "int8"
+    assert made.details["made_of"] == "int8"
     assert [(step.verb, step.target) for step in made.lineage] == [
         ("export", "rounder"), ("optimize", "rounder"), ("quantize", "rounder"), ("export", "packer"),
     ]  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_target_may_say_how_the_format_on_the_way_is_quantized(export, steps):
     (made,) = export("presser")
     assert steps() == ["export rounder", "quantize rounder", "export presser"]
     assert made.lineage[1].options == {"mode": "weights", "bits": 7, "find": False}
-    assert (made.precision, made.details["made of"]) == ("int8", "int8")
+    assert (made.precision, made.details["made_of"]) == ("int8", "int8")
 
 
 def test_a_precision_that_it_does_not_name_is_made_in_the_formats_own_way(export, steps):

@@ -11,6 +11,7 @@ interpreter/  evaluates a saved ML Program operator by operator
 quantize/     8-bit and 4-bit weights, palettes, pruning; 8-bit activations
 snippets.py   Swift that runs a package
 backend.py    coremltools, imported without what it merely supports, and its noise kept off the terminal
+details.py    what the manifest says beyond that, by which a stranger's is checked
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Literal
 from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
 from modelexport.errors import OptionError
 from modelexport.toolkit import importable
+
+from .details import Details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,6 +156,7 @@ def mx_target() -> Target:
             "run": Verb(RunOptions, needs=_RUN, install="pip install 'modelexport-coreml[run]'"),
         },
         snippets=("swift",),
+        details=Details,
     )
 
 

@@ -205,6 +205,8 @@ def _carried(processing: Mapping[str, Any]) -> list[str]:
     labels = processing.get("labels")
     if not labels:
         raise OptionError("the source carries no labels", "give a text file: -k labels=classes.txt")
+    if isinstance(labels, Mapping) and "logits" in labels:
+        labels = labels["logits"]
     if isinstance(labels, Mapping):
         return [str(labels[key]) for key in sorted(labels, key=int)]
     return [str(label) for label in labels]

@@ -16,6 +16,7 @@ session.py    model.pte → Session
 source.py     an existing .pte as a source
 quantize/     8-bit and 4-bit copies, from the captured program
 snippets/     programs in C++, Java, Kotlin and Swift that run a .pte
+details.py    what the manifest says beyond that, by which a stranger's is checked
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
 from modelexport.errors import OptionError
+
+from .details import Details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,6 +123,7 @@ def mx_target() -> Target:
             ),
         },
         snippets=("cpp", "java", "kotlin", "swift"),
+        details=Details,
     )
 
 

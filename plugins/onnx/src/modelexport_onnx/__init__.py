@@ -14,6 +14,7 @@ halves/        float32 → float16 or bfloat16
 rounding.py    half precision as a device computes it, on one that does not
 choices.py     which options of `mx quantize` go together
 toolkit.py     what other targets may use: those that compile ONNX
+details.py     what the manifest says beyond that, by which a stranger's is checked
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
 from modelexport.errors import OptionError
+
+from .details import Details
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,6 +173,7 @@ def mx_target() -> Target:
             ),
             "run": Verb(RunOptions, needs=("onnxruntime",), install="pip install onnxruntime"),
         },
+        details=Details,
     )
 
 

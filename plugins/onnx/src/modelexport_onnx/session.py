@@ -11,6 +11,7 @@ from modelexport.errors import CannotRunHere, OptionError, RuntimeFailure, first
 from modelexport.toolkit import importable, scratch
 
 from . import RunOptions, bounds, files, rounding
+from .details import AS_WRITTEN
 
 if TYPE_CHECKING:
     from .rounding import Half
@@ -22,14 +23,6 @@ _LEVELS = {
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
-}
-
-#: entries with which a quantized graph is computed as it is written. Without the first, ONNX Runtime (1.31) puts
-#: its own kernels in place of what it takes for a quantized operator, which compute nonsense where scales are
-#: float16; without the second, it drops a Relu before a QuantizeLinear to float8, and fails at a Clip.
-AS_WRITTEN = {
-    "session.disable_quant_qdq": "1",
-    "optimization.disable_specified_optimizers": "ClipQuantRewrite;ReluQuantRewrite",
 }
 
 #: what an artifact's details say of how it is run: session entries, and the dtype whose roundings are simulated

@@ -238,13 +238,13 @@ def test_int4_of_a_model_that_has_no_products(artifact, tmp_path):
 
 def test_what_is_measured_is_what_is_compiled(made, onnx):
     """As written, ONNX Runtime leaves out the roundings between operators; the session puts them in."""
-    from modelexport_onnx import session
+    from modelexport_onnx import details, session
 
     copy = made("cnn", "fp8", activations="fp16")
     x = {"x": np.random.default_rng(5).uniform(-1, 1, (8, 3, 16, 16)).astype("float32")}
     with mx.run(copy.path) as opened:
         measured = opened(x)["output"]
-    written = session.open_model(onnx.load(copy.entry_path), config=session.AS_WRITTEN).run(None, x)[0]
+    written = session.open_model(onnx.load(copy.entry_path), config=details.AS_WRITTEN).run(None, x)[0]
     np.testing.assert_allclose(measured, written, atol=2e-2 * np.abs(measured).max())
     assert not np.array_equal(measured, written)
 

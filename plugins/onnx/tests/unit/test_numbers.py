@@ -30,7 +30,7 @@ def test_float8_is_the_nearest_number_of_the_type(onnx):
 
 
 def test_float8_is_what_onnx_runtime_quantizes_to(onnx):
-    from modelexport_onnx import session
+    from modelexport_onnx import details, session
     from modelexport_onnx.quantize import float8
     from onnx import TensorProto, helper, numpy_helper
 
@@ -48,7 +48,7 @@ def test_float8_is_what_onnx_runtime_quantizes_to(onnx):
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [512]) for name in "xy"]
     graph = helper.make_graph(nodes, "g", tensors[:1], tensors[1:], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    (y,) = session.open_model(model, config=session.AS_WRITTEN).run(None, {"x": x})
+    (y,) = session.open_model(model, config=details.AS_WRITTEN).run(None, {"x": x})
     np.testing.assert_array_equal(y, float8.rounded(x, scale).astype(np.float32) * scale)
 
 

@@ -12,6 +12,7 @@ build.py       the one builder call, for both flavours
 profiles.py    dynamic dims → optimization profiles
 listing.py     the builder's log → layers and tensors
 device.py      memory, streams, events and graphs of CUDA
+details.py     what the manifest says beyond that, by which a stranger's is checked
 
 A network computes in the types that the ONNX model has: other precisions than float32 are made in ONNX, by its
 plugin's `mx quantize`, and compiled.
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
 
 from . import flavours
+from .details import Details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,6 +110,9 @@ class QuantizeOptions:
     percentile: float = option(99.99, "share of the values, in %, that a range of calibrator=percentile holds")
     block_size: Literal[64, 128] = option(128, "weights that share a scale, for int4")
     activations: Literal["fp16", "fp32"] = option("fp16", "what everything computes in that isn't quantized")
+    plugins: tuple[str, ...] = option(
+        (), "shared libraries with kernels that the artifact was exported with; its manifest isn't asked"
+    )
     exclude: tuple[str, ...] = option((), "nodes of the ONNX model not to quantize, by name; * and ? match")
     explain: bool = option(True, "measure each layer's error for the report")
 
@@ -149,6 +154,7 @@ def mx_target() -> Target:
             "run": Verb(RunOptions, needs=(library,), install="pip install 'modelexport-tensorrt[run]'"),
         },
         compiles={name: {"quantize": {"preset": "tensorrt", **options}} for name, options in _COMPILED.items()},
+        details=Details,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import modelexport_onnx.toolkit as onnx
 from modelexport.contract import Artifact, Build, CompiledLayer, Source, StandIn, TensorSpec, build_options
-from modelexport.errors import ArtifactError, OptionError
+from modelexport.errors import ArtifactError, OptionError, first_line
 from modelexport.toolkit import bound_notes
 
 from . import ExportOptions, build, files, flavours
@@ -121,12 +121,28 @@ def _cannot_run(sms: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------- later steps
 
 
+#: options that name files of the machine an engine was built on. A manifest may be anybody's: the libraries would
+#: be loaded here, and the timing cache be written
+OF_THE_MACHINE = ("plugins", "timing-cache")
+
+
 def options_of(artifact: Artifact) -> ExportOptions:
-    """The options that the artifact's engine was built with, for another one like it. Raises ArtifactError."""
+    """The options that the artifact's engine was built with, for another one like it.
+
+    Files that its manifest names elsewhere are left out. Raises ArtifactError where it does not say how it was
+    exported, or says what can't be.
+    """
     steps = [step for step in artifact.lineage if step.verb == "export" and step.target == artifact.format]
     if not steps:
         raise ArtifactError(f"{artifact.path} does not say how it was exported", "export the model again")
-    chosen: ExportOptions = build_options(ExportOptions, steps[-1].options, f"target {artifact.format!r}")
+    kept = {key: value for key, value in steps[-1].options.items() if key.replace("_", "-") not in OF_THE_MACHINE}
+    try:
+        chosen: ExportOptions = build_options(ExportOptions, kept, f"target {artifact.format!r}")
+    except (OptionError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{artifact.path} says that it was exported in a way that can't be: {first_line(error)}",
+            "export the model again",
+        ) from error
     return chosen
 
 
@@ -141,6 +157,7 @@ def kept(artifact: Artifact) -> Artifact:
             f"{artifact.path} was exported without its ONNX model, which this starts from",
             "export again without -k keep-onnx=false",
         )
-    running = artifact.stand_in.details if artifact.stand_in is not None else {}
+    held = artifact.stand_in
+    running = held.details if held is not None and (held.format, held.entry) == ("onnx", ONNX) else {}
     precision = onnx.precision(onnx.load_graph(path))
     return replace(artifact, format="onnx", entry=ONNX, precision=precision, details=running)

@@ -38,7 +38,7 @@ def quantize(
     precision's budget on ONNX Runtime and no `max_drop` says what it may lose, and what `build.engine` raises.
     """
     source = export.kept(artifact)
-    wanted = replace(export.options_of(artifact), keep_onnx=True, precision="auto")
+    wanted = replace(export.options_of(artifact), keep_onnx=True, precision="auto", plugins=options.plugins)
     build.request(source.entry_path, wanted, source.inputs, options.mode)
     if goal is None:
         raise CannotRunHere(f"{artifact.path} names no model to measure on", "export it again")

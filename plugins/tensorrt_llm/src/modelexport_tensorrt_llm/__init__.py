@@ -16,6 +16,7 @@ serving.py     the configuration and the command that serve a checkpoint
 engine.py      an engine, where an old trtllm-build still makes one
 session.py     a checkpoint → Session, by TensorRT-LLM or on the CPU
 backend.py     transformers and ModelOpt, kept off the terminal
+details.py     what the manifest says beyond that, by which a stranger's is checked
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Literal
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
 
 from . import options as checks
+from .details import Details
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +136,7 @@ def mx_target() -> Target:
                 RunOptions, needs=("torch", "transformers"), install="pip install 'modelexport-tensorrt-llm[run]'"
             ),
         },
+        details=Details,
     )
 
 

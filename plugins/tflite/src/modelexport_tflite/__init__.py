@@ -18,6 +18,7 @@ files.py        the file itself: its name, reading, writing, what is in it
 inspection.py   what `mx inspect` shows of it
 metadata.py     labels and processing inside the file
 backend.py      the toolchain's noise, kept off the terminal
+details.py      what the manifest says beyond that, by which a stranger's is checked
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
 from modelexport.errors import OptionError
+
+from .details import Details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,6 +114,7 @@ def mx_target() -> Target:
             "run": Verb(RunOptions, needs=("ai_edge_litert",), install="pip install ai-edge-litert"),
         },
         snippets=("cpp", "kotlin", "java", "swift"),
+        details=Details,
     )
 
 

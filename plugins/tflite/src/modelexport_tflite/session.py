@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from modelexport.contract import Artifact, Dim, Session, TensorSpec, cast
-from modelexport.errors import InputError, RuntimeFailure, first_line
+from modelexport.errors import ArtifactError, InputError, RuntimeFailure, first_line
 
 from . import files, interpreter
 from .interpreter import FirstSignature, OneSignature, Slot
@@ -66,10 +66,15 @@ def _signatures(artifact: Artifact) -> Mapping[str, Mapping[str, int]]:
 
 
 def _chooser(places: Sequence[tuple[str, int]], runners: Mapping[tuple[int, ...], OneSignature]) -> Invoke:
-    """Runs the signature for the sizes that the inputs have."""
+    """Runs the signature for the sizes that the inputs have; it raises InputError for sizes that none is for."""
 
     def invoke(arrays: Arrays) -> Arrays:
-        return runners[_sizes(places, arrays)](arrays)
+        sizes = _sizes(places, arrays)
+        if sizes not in runners:
+            raise InputError(
+                f"the file has no signature for sizes {', '.join(map(str, sizes))}", "export it with others"
+            )
+        return runners[sizes](arrays)
 
     return invoke
 
@@ -80,8 +85,14 @@ def _places(artifact: Artifact) -> list[tuple[str, int]]:
 
 
 def _place(inputs: Sequence[TensorSpec], dim: str) -> tuple[str, int]:
-    axes = ((spec.name, axis, size) for spec in inputs for axis, size in enumerate(spec.shape))
-    return next((name, axis) for name, axis, size in axes if isinstance(size, Dim) and size.name == dim)
+    """Raises ArtifactError for a dim that no input has."""
+    for spec in inputs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, Dim) and size.name == dim:
+                return spec.name, axis
+    raise ArtifactError(
+        f"signatures are listed for sizes of {dim!r}, which no input has", "export the model again"
+    )
 
 
 def _sizes(places: Sequence[tuple[str, int]], arrays: Mapping[str, Array]) -> tuple[int, ...]:
@@ -117,6 +128,11 @@ def _inward(artifact: Artifact, slots: Mapping[str, Slot]) -> Callable[[Mapping[
     import numpy as np
 
     nhwc = artifact.details.get("nhwc", ())
+    ranks = {spec.name: len(spec.shape) for spec in artifact.inputs}
+    if strangers := [name for name in nhwc if ranks.get(name) != 4]:
+        raise ArtifactError(
+            f"{strangers[0]!r} is no image, and can't have channels last", "export the model again"
+        )
 
     def convert(arrays: Mapping[str, Array]) -> Arrays:
         converted = {}

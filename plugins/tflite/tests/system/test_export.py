@@ -28,7 +28,9 @@ def worst(artifact):
 
 @pytest.fixture(scope="module")
 def small(nets, tmp_path_factory):
-    processing = {"labels": ["cat", "dog", "owl", "yak"], "image": {"mean": [0.5, 0.5, 0.5]}}
+    pixels = {"input": "image", "size": [16, 16], "crop": None, "resample": "bicubic", "rescale": 1 / 255,
+              "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "color": "RGB", "layout": "NCHW"}  # fmt: skip
+    processing = {"labels": ["cat", "dog", "owl", "yak"], "image": pixels}
     return export(
         nets.Small, tmp_path_factory.mktemp("small"), "image:float32[batch=1..8,3,16,16]", outputs=("score",),
         processing=processing,

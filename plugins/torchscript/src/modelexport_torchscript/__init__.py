@@ -11,6 +11,7 @@ files.py      the archive: its name, and how one is recognized, written and load
 schema.py     what a loaded module says of itself: its forward, its methods, its mode
 operators.py  what TorchScript can't take, said with the user's line
 backend.py    PyTorch's warnings about TorchScript, and what it recommends instead
+details.py    what the manifest says beyond that, by which a stranger's is checked
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
+
+from .details import Details
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +82,7 @@ def mx_target() -> Target:
             "optimize": Verb(OptimizeOptions, needs=("torch",), install=INSTALL),
             "run": Verb(RunOptions, needs=("torch",), install=INSTALL),
         },
+        details=Details,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelexport.contract import QuantizedLayer, Trial
 from modelexport.toolkit import LeaveOut, matching, stage
 
-from .. import contents, graph, session
+from .. import contents, details, graph
 from ..graph import Graph
 from . import apply, blocks, explain, prepare, simulate
 from .simulate import SAMPLES, Switchable
@@ -104,7 +104,7 @@ class Attempt:
     def config(self) -> Mapping[str, str]:
         """The session's configuration entries that the quantized model takes."""
         if self.recipe.elsewhere:
-            return session.AS_WRITTEN
+            return details.AS_WRITTEN
         return FOLDING if self.recipe.kind == "folded" else {}
 
     @property

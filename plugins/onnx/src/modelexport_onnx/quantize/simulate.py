@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modelexport.contract import Session
 from modelexport.toolkit import steps
 
-from .. import graph, session
+from .. import details, graph, session
 
 if TYPE_CHECKING:
     from modelexport.contract import Array, Arrays, Artifact
@@ -53,7 +53,7 @@ class Switchable:
         self._artifact = artifact
         self._outputs = [spec.name for spec in artifact.outputs]
         # Optimized as little as this, weights are dequantized once.
-        self._runtime = session.open_model(merged, optimization="basic", config=session.AS_WRITTEN)
+        self._runtime = session.open_model(merged, optimization="basic", config=details.AS_WRITTEN)
 
     def session(self, left: Collection[str]) -> Session:
         """A Session with every unit quantized but those named."""

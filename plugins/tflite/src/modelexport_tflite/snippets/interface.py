@@ -8,7 +8,7 @@ from typing import Any
 
 from modelexport.contract import Artifact, Dim, TensorSpec
 from modelexport.errors import OptionError
-from modelexport.toolkit import Value, constant, quoted, signature
+from modelexport.toolkit import Value, commented, constant, quoted, signature
 
 from .. import files
 
@@ -119,7 +119,7 @@ def _notes(spec: TensorSpec, tensor: Any) -> Iterator[str]:
 def comment(*notes: str) -> str:
     """A comment behind a line of code, in any of the languages."""
     said = "; ".join(note for note in notes if note)
-    return f"  // {said}" if said else ""
+    return f"  // {commented(said)}" if said else ""
 
 
 def lines(indent: int, code: Sequence[str]) -> str:
