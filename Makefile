@@ -10,7 +10,7 @@ READY = $(VENV)/.ready
 
 OPTIMUM = build/peers/optimum/.ready
 
-.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize bench-devices bench-nvidia alone coverage clean
+.PHONY: setup demo test test-fast lint format docs bench bench-optimum bench-quantize bench-devices bench-nvidia alone fuzz coverage clean
 
 setup: $(READY)
 
@@ -82,6 +82,14 @@ alone:
 	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt torch
 	build/alone/$(PLUGIN)/bin/python -m pip install -q -c constraints.txt pytest -e './core[export]' $(foreach p,$(NEEDED),-e './$(p)[export]') -e './plugins/$(PLUGIN)[export,run]'
 	MX_REQUIRE=$(PLUGIN) OMP_NUM_THREADS=1 build/alone/$(PLUGIN)/bin/python -m pytest -q plugins/$(PLUGIN)/tests/contract
+
+# files as strangers might make them, far more of them than the tests try; a run is made again by its SEED
+SEED ?= 1
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python core/tests/fuzz/programs.py --count 2000 --seed $(SEED)
+	OMP_NUM_THREADS=1 $(BIN)/python core/tests/fuzz/inputs.py --count 20000 --seed $(SEED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/manifests.py --count 3000 --seed $(SEED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/runtimes.py --count 300 --seed $(SEED)
 
 # every operator of PyTorch and sixty architectures, exported to ONNX and checked, in five to ten minutes
 coverage: setup

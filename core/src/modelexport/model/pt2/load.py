@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import MxError, SourceError, first_line
+from ...quiet import quiet
 from .check import check_program
 
 _HINT = "save it with torch.export.save, or give the model's code"
@@ -28,6 +29,7 @@ def load_program(
     if not trusted:
         check_program(path, flag)
     try:
-        return torch.export.load(path)
+        with quiet("torch.export"):  # it logs the whole trace of what is raised here
+            return torch.export.load(path)
     except Exception as error:
         raise kind(f"{path} is no torch.export program, or a damaged one: {first_line(error)}", hint) from error
