@@ -17,7 +17,7 @@ from ..contract.artifacts import Artifact
 from ..contract.sources import LoadOptions
 from ..contract.target import CAPTURED, MODULE, Target
 from ..data.samples import Samples
-from ..errors import MxError, OptionError, SourceError, TargetError
+from ..errors import ConversionError, MxError, OptionError, SourceError, TargetError
 from ..model import narrow, resolve, weights
 from ..plugins import calls, manager
 from ..store import manifest, staging
@@ -281,13 +281,28 @@ class _Workshop:
             failed = staging.failed_place(way.places[-1].with_name(f"{way.places[-1].name}.{step.planned.target}"))
         if step.planned.verb == "export":
             languages = () if way.on_the_way(index) else self.request.languages
-            return Conversion(job, step.plugin, step.options, before, languages, failed).make(draft, verification)
+            conversion = Conversion(job, step.plugin, step.options, before, languages, failed)
+            return self._as_asked(way, index, conversion.make(draft, verification))
         source = before if before is not None else self._adopted(job)
         data = self._opened(source) if step.planned.verb == "quantize" else None
         judgement = self.request.judgement if step.planned.verb == "quantize" else None
         origin = reuse.origin(source, judgement, data, place=self._place_of(way, index - 1, source))
         work = transform.Transformation(step.planned.verb, source, step.plugin, step.options, origin)
-        return work.make(draft, self.request.judgement, data, verification, failed)
+        return self._as_asked(way, index, work.make(draft, self.request.judgement, data, verification, failed))
+
+    def _as_asked(self, way: _Way, index: int, artifact: Artifact) -> Artifact:
+        """The artifact, which bears the precision asked for in its name if it is the last of its way.
+
+        Raises ConversionError where it has another one: a step that quantized nothing.
+        """
+        asked = self.request.precision
+        last = index == len(way.steps) - 1
+        if last and asked is not None and artifact.precision != plan.HALVES.get(asked, asked):
+            raise ConversionError(
+                f"target {way.target!r} wrote {artifact.precision}, not {asked}: nothing here is quantized",
+                "leave --precision out, or look at the options with -k help",
+            )
+        return artifact
 
     def _adopted(self, job: Prepared) -> Artifact:
         """The source itself, which is an artifact."""
