@@ -51,6 +51,7 @@ __all__ = [
     "check_file",
     "check_inputs",
     "check_least",
+    "check_writable",
     "describe_options",
     "dims_of",
     "fits",
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
         NoOptions,
         build_options,
         check_file,
+        check_least,
+        check_writable,
         describe_options,
         key_of,
         option,
@@ -93,8 +96,8 @@ _HOMES = {
     ".compiled": "CompiledLayer by_kind",
     ".goal": "Goal",
     ".hooks": "hookimpl",
-    ".options": "NoOptions build_options check_file check_least describe_options key_of option option_keys "
-    "suggest",
+    ".options": "NoOptions build_options check_file check_least check_writable describe_options key_of option "
+    "option_keys suggest",
     ".parity": "Budget Comparison Parity Verified",
     ".progress": "Event Progress stage steps",
     ".quantization": "QuantizationReport QuantizedLayer Score Trial",

@@ -37,6 +37,22 @@ def check_file(key: str, path: str | None) -> None:
         raise OptionError(f"{key}={path}: there is no such file", "give the path of a file, or leave it out")
 
 
+def check_writable(key: str, path: str | None) -> None:
+    """Raise OptionError where the option `key` names a file that can't be written, whether it is there or not.
+
+    For files that a later step writes, such as caches; None names no file.
+    """
+    from pathlib import Path
+
+    if path is None:
+        return
+    place = Path(path)
+    if place.exists() and not place.is_file():
+        raise OptionError(f"{key}={path} is no file", "give the path of a file, there or to be written")
+    if not place.absolute().parent.is_dir():
+        raise OptionError(f"{key}={path}: there is no folder {place.parent}", "make the folder first")
+
+
 def check_least(key: str, value: float | None, least: float) -> None:
     """Raise OptionError where the option `key` is below `least`; None is no value."""
     if value is not None and not value >= least:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import OptionError
 from .artifacts import Step
 from .tensors import TensorSpec, unify_dims
 
@@ -69,13 +70,22 @@ class Source:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the command line says about the source; a source plugin takes what concerns it."""
+    """What the command line says about the source; a source plugin takes what concerns it.
+
+    Raises OptionError for `inputs` that can't be read, or that contradict one another.
+    """
 
     inputs: tuple[str, ...] = ()
     weights: Path | None = None
     task: str | None = None
     allow_pickle: bool = False
     allow_download: bool = False
+
+    def __post_init__(self) -> None:
+        specs = unify_dims([TensorSpec.parse(text) for text in self.inputs])
+        names = [spec.name for spec in specs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise OptionError(f"input {twice[0]!r} is declared twice", "declare every input once")
 
 
 @dataclass(frozen=True)

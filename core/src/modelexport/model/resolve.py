@@ -29,6 +29,8 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
 
     Raises SourceError (or a subclass of MxError from a plugin) saying what was tried and what to try.
     """
+    if options.weights is not None:
+        weights.check(options.weights)
     if not isinstance(ref, (str, os.PathLike)):
         return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
     text = os.fspath(ref)

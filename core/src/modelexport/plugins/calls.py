@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..contract.artifacts import Artifact
 from ..contract.options import build_options, key_of, option_keys, suggest
@@ -21,6 +21,9 @@ from ..errors import (
 )
 from . import manager
 from .manager import Plugin
+
+if TYPE_CHECKING:
+    from ..contract.sources import Source
 
 
 def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
@@ -40,6 +43,13 @@ def call(plugin: Plugin, verb: str, **arguments: Any) -> Any:
             f"{plugin.entry.distribution} failed to {verb}: {type(error).__name__}: {first_line(error)}",
             "add --debug for the whole trace",
         ) from error
+
+
+def check(
+    plugin: Plugin, options: Mapping[str, Any], source: Source | None, precision: str | None, calibrated: bool
+) -> None:
+    """Let a target refuse what can't be before any work; `options` are those of its verbs, by verb."""
+    call(plugin, "check", options=options, source=source, precision=precision, calibrated=calibrated)
 
 
 def _disk_cause(error: BaseException | None) -> str:

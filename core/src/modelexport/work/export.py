@@ -14,7 +14,7 @@ from typing import Any
 
 from ..contract import progress
 from ..contract.artifacts import Artifact
-from ..contract.sources import LoadOptions
+from ..contract.sources import LoadOptions, Source
 from ..contract.target import CAPTURED, MODULE, Target
 from ..data.samples import Samples
 from ..errors import ConversionError, MxError, OptionError, SourceError, TargetError
@@ -87,6 +87,9 @@ def export(request: Request) -> tuple[Artifact, ...]:
     ways = [_placed(request, way, loaded.name) for way in _ways(request, loaded.format, loaded.golden is not None)]
     progress.stage("compute the reference")
     jobs = prepare_each(loaded, held, request.verification)
+    for way in ways:
+        described = jobs[way.target].described
+        _check_options(request, way, replace(described.source, inputs=described.specs))
     with _Workshop(request, jobs) as workshop:
         for way in sorted(ways, key=lambda way: len(way.steps)):  # what others are made from comes first
             workshop.make(way)
@@ -143,10 +146,11 @@ def _check(request: Request) -> dict[str, dict[str, Any]]:
             raise
         ways = []  # what the source turns out to be may lead there on another way
     if request.load.weights is not None:
-        weights.locate(request.load.weights)
+        weights.check(request.load.weights)
     if request.verification.sample is not None:
         load_npz(request.verification.sample)
     for way in ways:
+        _check_options(request, way, None)
         _placed(request, way, "model" if request.name is None else request.name, named=request.name is not None)
     return held
 
@@ -182,6 +186,14 @@ def _ways(request: Request, start: str, adopted: bool, certain: bool = True) -> 
         _Way(route.target, tuple(_Step(s, manager.target(s.target), next(options)) for s in route.steps))
         for route in routes
     ]
+
+
+def _check_options(request: Request, way: _Way, source: Source | None) -> None:
+    """Let every target on the way refuse what can't be; `source` is None before the model is loaded."""
+    for name in dict.fromkeys(step.planned.target for step in way.steps):
+        steps = [step for step in way.steps if step.planned.target == name]
+        options = {step.planned.verb: step.options for step in steps}
+        calls.check(steps[0].plugin, options, source, request.precision, request.judgement.data is not None)
 
 
 def _check_judgement(request: Request, routes: Sequence[plan.Route]) -> None:

@@ -15,7 +15,7 @@ from modelexport.contract import Build, Dim, LoadOptions, Source, TensorSpec, ke
 from modelexport.errors import OptionError, SourceError
 from modelexport.toolkit import copy_as, declared, importable, reading, size_in_file
 
-from . import files, session
+from . import files, session, systems
 from .files import FILE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from . import ExportOptions
 
 #: specification → the oldest system that reads it
-_SYSTEMS = {6: "iOS15", 7: "iOS16", 8: "iOS17", 9: "iOS18"}
+_SYSTEMS = {version: name for name, version in systems.VERSIONS.items()}
 
 #: colour of an image → its name as an option has it, and how many channels it has
 _COLORS = {10: ("GRAYSCALE", 1), 20: ("RGB", 3), 30: ("BGR", 3)}

@@ -25,6 +25,7 @@ from modelexport.contract import Target, Verb, check_file, check_least, hookimpl
 from modelexport.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from modelexport.contract import Artifact, Build, Calibration, Captured, Goal, LoadOptions, Session, Source
@@ -171,6 +172,14 @@ def mx_target() -> Target:
             "run": Verb(RunOptions, needs=("onnxruntime",), install="pip install onnxruntime"),
         },
     )
+
+
+@hookimpl
+def mx_check(options: Mapping[str, Any], calibrated: bool) -> None:
+    from . import choices
+
+    if "quantize" in options:
+        choices.check_calibrated(options["quantize"], calibrated)
 
 
 @hookimpl

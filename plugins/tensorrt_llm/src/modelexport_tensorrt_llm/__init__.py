@@ -21,13 +21,14 @@ backend.py     transformers and ModelOpt, kept off the terminal
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
 
 from . import options as checks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from modelexport.contract import Artifact, Build, Calibration, Goal, Session, Source
@@ -135,6 +136,14 @@ def mx_target() -> Target:
             ),
         },
     )
+
+
+@hookimpl
+def mx_check(options: Mapping[str, Any], source: Source | None) -> None:
+    if source is not None and "export" in options:
+        from . import export
+
+        export.checked(source, options["export"])
 
 
 @hookimpl

@@ -102,15 +102,12 @@ def choose(options: QuantizeOptions, layers: Sequence[Layer], calibrated: bool) 
 
     Raises OptionError for one that needs calibration data that there is not.
     """
+    choices.check_calibrated(options, calibrated)
     preset = machine.kind() if options.preset == "auto" else options.preset
     if preset == choices.TENSORRT:
         recipes = [TENSORRT["static" if options.mode == "auto" else options.mode]]
     else:
         recipes = _for_processor(options, layers, calibrated)
-    for recipe in recipes:
-        if recipe.kind == "static" and not calibrated:
-            what = recipe.precision if recipe.elsewhere else "static quantization"
-            raise OptionError(f"{what} takes the ranges of activations from data", "give --calibration")
     return [_complete(recipe, PRESETS.get(preset, {}), options) for recipe in recipes]
 
 
