@@ -124,6 +124,8 @@ def verify(
     """
     with telling(progress):
         loading = _load_options(inputs, weights, task, allow_pickle, allow_download)
+        if source is None:
+            loading.refuse_idle("--source")
         verification = Verification.read(True, tolerance, _path(sample))
         return recheck.verify(load(path), source, loading, options or {}, verification)
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..contract.artifacts import Artifact
 from ..contract.options import option_keys
 from ..contract.sources import LoadOptions
+from ..errors import OptionError
 from ..plugins import manager
 from ..store import manifest
 
@@ -62,9 +63,12 @@ def contestants(
 ) -> list[Contestant]:
     """Everyone who takes part, the baseline first where it is none of the artifacts."""
     ref = baseline.ref
+    is_source = ref is not None and not (Path(ref) / manifest.NAME).is_file()
+    if not is_source:
+        _refuse_idle(baseline)
     if ref is None:
         return [_artifact(each, values, threads) for each in artifacts]
-    if not (Path(ref) / manifest.NAME).is_file():
+    if is_source:
         return [*_sources(artifacts, baseline, threads), *(_artifact(each, values, threads) for each in artifacts)]
     base = Path(ref).resolve()
     if base not in [each.path.resolve() for each in artifacts]:
@@ -72,6 +76,13 @@ def contestants(
     return [
         replace(_artifact(each, values, threads), is_baseline=each.path.resolve() == base) for each in artifacts
     ]
+
+
+def _refuse_idle(baseline: Baseline) -> None:
+    """Raise OptionError for what is said of a baseline in PyTorch that there isn't."""
+    baseline.load.refuse_idle("--baseline, a model in PyTorch")
+    if baseline.compiled:
+        raise OptionError("--compile is for a baseline in PyTorch, and there is none", "add --baseline SOURCE")
 
 
 def _artifact(artifact: Artifact, values: Mapping[str, Any], threads: int) -> Contestant:

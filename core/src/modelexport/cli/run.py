@@ -54,6 +54,8 @@ def command(
     if "help" in pairs:
         shared.artifact_help(artifact, "run")
         return
+    if context is not None and not texts:
+        raise click.UsageError("--context is the passage of a --text, and none is given")
     loaded = api.load(artifact)
     run_inputs.check_output(output)
     asked: list[Text] = [(text, context) if context is not None else text for text in texts]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from ..errors import OptionError
+from ..errors import MxError, OptionError, first_line
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,15 @@ def build_options(kind: type, values: Mapping[str, Any], owner: str) -> Any:
         if name is None:
             raise OptionError(f"{owner} has no option {key!r}", suggest(key, list(names)))
         arguments[name] = _convert(hints[name], value, key, owner)
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except MxError:
+        raise
+    except Exception as error:  # a plugin's own check of them
+        raise OptionError(
+            f"{owner} can't take these options: {type(error).__name__}: {first_line(error)}",
+            "--debug shows the whole trace",
+        ) from error
 
 
 def option_keys(kind: type) -> set[str]:

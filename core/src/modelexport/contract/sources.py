@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -86,6 +86,12 @@ class LoadOptions:
         names = [spec.name for spec in specs]
         if twice := [name for name in names if names.count(name) > 1]:
             raise OptionError(f"input {twice[0]!r} is declared twice", "declare every input once")
+
+    def refuse_idle(self, lacking: str) -> None:
+        """Raise OptionError for what is said of a source where there is none; `lacking` is the option for one."""
+        said = [f"--{each.name.replace('_', '-')}" for each in fields(self) if getattr(self, each.name)]
+        if said:
+            raise OptionError(f"{said[0]} says how a source is loaded, and there is none", f"add {lacking}")
 
 
 @dataclass(frozen=True)

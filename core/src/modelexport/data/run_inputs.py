@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec, cast
-from ..errors import InputError, OptionError
+from ..errors import InputError, OptionError, OutputError
 from ..store.arrays import load_npz
-from ..store.staging import output_errors
+from ..store.staging import output_errors, refuse_inside
 
 if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
@@ -102,15 +102,21 @@ def _as_array(value: object, spec: TensorSpec) -> Array:
 
 
 def check_output(path: Path | None) -> None:
-    if path is not None and path.suffix not in (".npz", ".json"):
+    """Raise OptionError for a file of another kind, OutputError for a place that can't be: before the run."""
+    if path is None:
+        return
+    if path.suffix not in (".npz", ".json"):
         raise OptionError(f"can't write {path}", "--output takes a .npz or a .json")
+    if not path.parent.is_dir():
+        raise OutputError(f"can't write {path}: there is no folder {path.parent}", "give another path to --output")
+    refuse_inside(path.parent)
 
 
 def write(outputs: Arrays, path: Path) -> None:
     """Outputs by name into a .npz or .json. Raises OutputError."""
     import numpy as np
 
-    with output_errors(path):
+    with output_errors(path, "--output"):
         if path.suffix == ".json":
             path.write_text(
                 json.dumps({name: array.tolist() for name, array in outputs.items()}), encoding="utf-8"

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..contract.sources import LoadOptions, Source
 from ..contract.target import CAPTURED, MODULE
-from ..errors import SourceError, first_line
+from ..errors import OptionError, SourceError, first_line
 from ..plugins import entries, known, manager
 from ..plugins.installed import importable
 from ..store import manifest
@@ -31,6 +31,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     """
     if options.weights is not None:
         weights.check(options.weights)
+    check_task(ref, options.task)
     if not isinstance(ref, (str, os.PathLike)):
         return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
     text = os.fspath(ref)
@@ -41,11 +42,30 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     if path.suffix == ".pt2":
         return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
     if manifest.is_in(path):
+        if options.weights is not None:
+            raise _own_weights(text)
         return _from_artifact(path)
     source = manager.load_source(text, options)
     if source is None:
         raise _unknown(path, text)
+    if options.task is not None and "task" not in source.processing:
+        raise _no_task(text, options.task)
     return _finish(source, text, path.name.removesuffix(path.suffix) or "model", options)
+
+
+def check_task(ref: Any, task: str | None) -> None:
+    """Raise OptionError for a task of what has none, as far as that can be told without loading it."""
+    text = os.fspath(ref) if isinstance(ref, (str, os.PathLike)) else ""
+    if task is not None and (not text or names_object(text) or likely_format(ref) or manifest.is_in(Path(text))):
+        raise _no_task(text or "the object given", task)
+
+
+def _no_task(what: str, task: str) -> OptionError:
+    return OptionError(f"--task {task} is of no use: {what} is what it is", "leave it out")
+
+
+def _own_weights(ref: str) -> SourceError:
+    return SourceError(f"--weights does not go with {ref}, which has its own", "leave it out, or give a factory")
 
 
 def likely_format(ref: Any) -> str | None:
@@ -61,9 +81,7 @@ def _finish(source: Source, ref: str, name: str, options: LoadOptions) -> Source
     """Fill in what the loader left open, and lay `--weights` and `--input` over it."""
     if options.weights is not None:
         if source.format != MODULE:
-            raise SourceError(
-                f"--weights does not go with {ref}, which has its own", "leave it out, or give a factory"
-            )
+            raise _own_weights(ref)
         weights.load_into(source.module, options.weights, options.allow_pickle)
     return replace(
         source,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import TargetError
+from ..errors import TargetError, first_line
 from . import entries, entrypoints, known
 from .entries import Entry
 
@@ -41,6 +41,14 @@ def load(name: str, own: Collection[str]) -> click.Command | None:
     if name in known.COMMANDS:
         raise TargetError(f"command {name!r} is not installed", known.COMMANDS[name][1])
     return None
+
+
+def failed(entry: Entry, error: Exception) -> TargetError:
+    """The error for a command that raised what is no expected failure of its own."""
+    return TargetError(
+        f"command {entry.name!r} ({entry}) failed: {type(error).__name__}: {first_line(error)}",
+        f"--debug shows the whole trace; it is {entry.distribution}'s to mend",
+    )
 
 
 def check(entry: Entry) -> click.Command:

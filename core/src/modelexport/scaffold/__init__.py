@@ -15,7 +15,7 @@ from string import Template
 from ..contract.options import suggest
 from ..contract.target import CAPTURED, MODULE
 from ..errors import OptionError, OutputError, __version__
-from ..store.staging import output_errors
+from ..store.staging import output_errors, refuse_inside
 
 FILES, PARTS_FOLDER = Path(__file__).parent / "files", Path(__file__).parent / "parts"
 
@@ -73,6 +73,7 @@ def write(name: str, consumes: str, out: Path, parts: Collection[str] = ()) -> P
     folder = out / f"modelexport-{name}"
     if folder.exists():
         raise OutputError(f"{folder} is there already", "choose another name, or another folder with -o")
+    refuse_inside(folder)
     words = _words(name, consumes, sorted(set(parts)))
     with output_errors(folder):
         for template in sorted(FILES.rglob("*.txt")):

@@ -138,6 +138,9 @@ def _check(request: Request) -> dict[str, dict[str, Any]]:
     start = artifact.format if artifact is not None else resolve.likely_format(request.source)
     if artifact is not None and start in request.targets:
         raise SourceError(f"{artifact.path} is a {start} artifact already", "give another --target")
+    resolve.check_task(request.source, request.load.task)
+    if artifact is not None and request.load.inputs:
+        raise OptionError(f"--input does not go with {artifact.path}, which declares its own", "leave it out")
     adopted = artifact is not None or start not in (None, MODULE, CAPTURED)
     try:
         ways = _ways(request, start or MODULE, adopted, certain=start is not None)

@@ -96,7 +96,7 @@ EXPORTS = {
     "negative tolerance": (
         ["@nets.py:good", "-t", "tape", "--tolerance", "atol=-1"],
         OPTION,
-        ["atol=-1", "cosine"],
+        ["atol=-1", "atol goes from 0"],
     ),
     "missing sample": (["@nets.py:good", "-t", "tape", "--sample", "@gone.npz"], INPUT, ["no file", "gone.npz"]),
     "unknown target": (["@nets.py:good", "-t", "tapee"], TARGET, ["'tapee'", "did you mean 'tape'?"]),

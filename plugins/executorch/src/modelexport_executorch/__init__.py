@@ -19,6 +19,7 @@ snippets/     programs in C++, Java, Kotlin and Swift that run a .pte
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +62,9 @@ class ExportOptions:
 
         delegates.check(self.backend)
         check_least("bound", self.bound, 1)
+        for name in self.custom_kernels:
+            if not re.fullmatch(r"\w+::\w+(\.\w+)?", name):
+                raise OptionError(f"custom-kernels={name} names no operator", "write it as my::op or my::op.out")
 
 
 @dataclass(frozen=True)
