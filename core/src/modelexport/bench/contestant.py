@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..contract.artifacts import Artifact
-from ..contract.options import option_keys
+from ..contract.options import key_of, option_keys
 from ..contract.sources import LoadOptions
 from ..errors import OptionError
-from ..plugins import manager
+from ..plugins import calls, manager
 from ..store import manifest
 
 
@@ -62,6 +62,7 @@ def contestants(
     artifacts: Sequence[Artifact], baseline: Baseline, values: Mapping[str, Any], threads: int
 ) -> list[Contestant]:
     """Everyone who takes part, the baseline first where it is none of the artifacts."""
+    _check_options(artifacts, values)
     ref = baseline.ref
     is_source = ref is not None and not (Path(ref) / manifest.NAME).is_file()
     if not is_source:
@@ -102,4 +103,12 @@ def _sources(artifacts: Sequence[Artifact], baseline: Baseline, threads: int) ->
 def _own_options(artifact: Artifact, values: Mapping[str, Any]) -> dict[str, Any]:
     """The options that concern this artifact's target, when several targets compete."""
     mine = option_keys(manager.require(artifact.format, "run").target.verb("run").options)
-    return {key: value for key, value in values.items() if "." in key or key in mine} or dict(values)
+    prefix = f"{artifact.format}."
+    return {key: value for key, value in values.items() if key.startswith(prefix) or key_of(key) in mine}
+
+
+def _check_options(artifacts: Sequence[Artifact], values: Mapping[str, Any]) -> None:
+    """Raise OptionError for an option that no artifact's target has."""
+    taken = {key for artifact in artifacts for key in _own_options(artifact, values)}
+    if stray := {key: value for key, value in values.items() if key not in taken}:
+        calls.options_for(artifacts[0].format, "run", stray)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec, cast
-from ..errors import InputError, OptionError, OutputError
+from ..errors import InputError, OptionError, OutputError, a
 from ..store.arrays import load_npz
 from ..store.staging import output_errors, refuse_inside
 
@@ -59,7 +59,7 @@ def _from_file(path: Path, specs: Mapping[str, TensorSpec]) -> Arrays:
             f"can't read {path}: {error}", "it must hold an object: input name → nested lists"
         ) from error
     if not isinstance(data, dict):
-        raise InputError(f"{path} holds a {type(data).__name__}, not an object", "write {NAME: nested lists}")
+        raise InputError(f"{path} holds {a(type(data).__name__)}, not an object", "write {NAME: nested lists}")
     return {name: _as_array(value, specs[name]) if name in specs else value for name, value in data.items()}
 
 

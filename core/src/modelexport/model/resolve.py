@@ -16,7 +16,7 @@ from typing import Any
 
 from ..contract.sources import LoadOptions, Source
 from ..contract.target import CAPTURED, MODULE
-from ..errors import OptionError, SourceError, first_line
+from ..errors import OptionError, SourceError, a, first_line
 from ..plugins import entries, known, manager
 from ..plugins.installed import importable
 from ..store import manifest
@@ -159,7 +159,7 @@ def _from_value(value: Any, what: str) -> Source:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}" if value is not None else "None"
+    return a(type(value).__name__) if value is not None else "None"
 
 
 # --------------------------------------------------------------------------------------- captured, artifacts

@@ -19,7 +19,7 @@ from ..errors import (
     first_line,
     is_disk_error,
 )
-from . import manager
+from . import entries, known, manager
 from .manager import Plugin
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def options_of(calls: Sequence[VerbCall], values: Mapping[str, Any]) -> list[Any
     for key, value in values.items():
         prefix, dot, rest = key.partition(".")
         named = dot and any(call.target == prefix for call in calls)
+        if dot and not named:
+            raise _of_another(key, prefix, calls)
         own = rest if named else key
         heard = [i for i, call in enumerate(calls) if not named or call.target == prefix]
         takers = [i for i in heard if key_of(own) in option_keys(calls[i].kind)]
@@ -118,6 +120,18 @@ def options_of(calls: Sequence[VerbCall], values: Mapping[str, Any]) -> list[Any
             mine[i][own] = value
     pairs = zip(calls, mine, strict=True)
     return [build_options(call.kind, values_of, f"target {call.target!r}") for call, values_of in pairs]
+
+
+def _of_another(key: str, prefix: str, calls: Sequence[VerbCall]) -> OptionError:
+    """The error for `target.key` of a target that nothing is asked of."""
+    here = ", ".join(dict.fromkeys(call.target for call in calls))
+    targets = [*known.TARGETS, *entries.find(entries.TARGETS)]
+    if prefix not in targets:
+        return OptionError(f"-k {key}: there is no target {prefix!r}", f"the options here are those of {here}")
+    return OptionError(
+        f"-k {key} is for a target that is not asked for",
+        f"the options here are those of {here}; for an export to {prefix} too, add -t {prefix}",
+    )
 
 
 # --------------------------------------------------------------------------------------- records

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import TargetError, first_line
+from ..errors import TargetError, a, first_line
 from . import entries, entrypoints, known
 from .entries import Entry
 
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 
 def installed(own: Collection[str]) -> dict[str, Entry]:
-    """The commands of other distributions, by name; those of `mx`'s `own` names left out."""
-    return {name: entry for name, entry in entries.find(entries.COMMANDS).items() if name not in own}
+    """The commands of other distributions, by name; not those with one of `mx`'s `own`, or with none at all."""
+    named = entries.find(entries.COMMANDS).items()
+    return {name: entry for name, entry in named if name not in own and is_name(name)}
+
+
+def is_name(name: str) -> bool:
+    """Whether a command can have this name: one word that is no option."""
+    return name.isprintable() and not name.startswith("-") and name.split() == [name]
 
 
 def lines(own: Collection[str]) -> Mapping[str, str]:
@@ -58,5 +64,5 @@ def check(entry: Entry) -> click.Command:
     entries.refuse_rivals(entry)
     command = entries.load(entry)
     if not isinstance(command, click.Command):
-        raise entries.broken(entry, f"{entry.point.value} is no click command, but a {type(command).__name__}")
+        raise entries.broken(entry, f"{entry.point.value} is no click command, but {a(type(command).__name__)}")
     return command

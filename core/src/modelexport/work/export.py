@@ -17,7 +17,7 @@ from ..contract.artifacts import Artifact
 from ..contract.sources import LoadOptions, Source
 from ..contract.target import CAPTURED, MODULE, Target
 from ..data.samples import Samples
-from ..errors import ConversionError, MxError, OptionError, SourceError, TargetError
+from ..errors import ConversionError, MxError, OptionError, SourceError, TargetError, a
 from ..model import narrow, resolve, weights
 from ..plugins import calls, manager
 from ..store import manifest, staging
@@ -137,7 +137,7 @@ def _check(request: Request) -> dict[str, dict[str, Any]]:
     artifact = _source_artifact(request.source)
     start = artifact.format if artifact is not None else resolve.likely_format(request.source)
     if artifact is not None and start in request.targets:
-        raise SourceError(f"{artifact.path} is a {start} artifact already", "give another --target")
+        raise SourceError(f"{artifact.path} is {a(artifact.format)} artifact already", "give another --target")
     resolve.check_task(request.source, request.load.task)
     if artifact is not None and request.load.inputs:
         raise OptionError(f"--input does not go with {artifact.path}, which declares its own", "leave it out")

@@ -35,7 +35,8 @@ def install(tmp_path):
         info.mkdir()
         (info / "METADATA").write_text(f"Name: {module}\nVersion: 1.0\nSummary: {summary}\n{requires}\n")
         (info / "entry_points.txt").write_text(f"[mx.commands]\n{name} = {value or f'{module}:command'}\n")
-        return {**os.environ, "PYTHONPATH": str(tmp_path)}
+        paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     return write
 
@@ -69,7 +70,13 @@ def test_its_errors_are_told_as_mxs_own_are(install):
     assert done.returncode == InputError.exit_code
     assert done.stderr == "error: nobody is here\nhint: give a name\n"
     assert "Traceback" in mx(environment, "greet", "--name", "nobody", "--debug").stderr
-    assert "internal error: KeyError" in mx(environment, "greet", "--name", "bug").stderr
+    bug = mx(environment, "greet", "--name", "bug")
+    assert bug.returncode == TargetError.exit_code
+    assert bug.stderr == (
+        "error: command 'greet' (mx-test-greet 1.0) failed: KeyError: 'bug'\n"
+        "hint: --debug shows the whole trace; it is mx-test-greet's to mend\n"
+    )
+    assert "Traceback" in mx(environment, "greet", "--name", "bug", "--debug").stderr
     assert "Did you mean '--name'?" in mx(environment, "greet", "--nmae").stderr
     assert "did you mean 'greet'?" in mx(environment, "gret").stderr
 
@@ -80,6 +87,7 @@ def test_its_errors_are_told_as_mxs_own_are(install):
         ("import no_such_module", None, "", "No module named 'no_such_module'"),
         ("raise SystemExit(3)", None, "", "SystemExit: 3"),
         ("command = print", None, "", "is no click command, but a builtin_function_or_method"),
+        ("command = 3", None, "", "is no click command, but an int"),
         (WORKING, "mx_test_greet:no", "", "has no attribute 'no'"),
         (WORKING, None, "Requires-Dist: modelexport>=99", "it is for modelexport 99"),
     ],
@@ -99,6 +107,100 @@ def test_a_broken_one_breaks_nothing_but_itself(install, code, value, requires, 
         mx({**environment, "_MX_COMPLETE": "bash_complete", "COMP_WORDS": "mx greet ", "COMP_CWORD": "2"}).stderr
         == ""
     )
+
+
+HELPLESS = (
+    WORKING
+    + """
+def get_help(context):
+    raise ValueError("no help")
+command.get_help = get_help
+"""
+)
+
+GROUP = """
+import click
+
+@click.group()
+def command():
+    "A group."
+
+@command.command()
+@click.option("--fail", is_flag=True)
+def one(fail):
+    "The first."
+    if fail:
+        raise ValueError("several\\nlines")
+    click.echo("done")
+
+@command.group()
+def inner():
+    "A group in it."
+
+@inner.command()
+def two():
+    "The second."
+    raise ValueError("two")
+"""
+
+
+def test_its_help_may_fail_too(install):
+    done = mx(install("greet", HELPLESS), "greet", "--help")
+    assert done.returncode == TargetError.exit_code
+    assert "error: command 'greet' (mx-test-greet 1.0) failed: ValueError: no help" in done.stderr
+
+
+def test_a_group_is_one_command_with_others_in_it(install):
+    environment = install("greet", GROUP)
+    bare = mx(environment, "greet")
+    assert (bare.returncode, bare.stderr) == (0, "")
+    assert bare.stdout == mx(environment, "greet", "--help").stdout
+    assert "Usage: mx greet [OPTIONS] COMMAND" in bare.stdout
+    assert mx(environment, "greet", "one").stdout == "done\n"
+    failed = mx(environment, "greet", "one", "--fail")
+    assert "command 'greet' (mx-test-greet 1.0) failed: ValueError: several\n" in failed.stderr
+    for arguments in (["one", "--fail"], ["inner", "two"]):
+        assert "Traceback" not in mx(environment, "greet", *arguments).stderr
+        assert "Traceback" in mx(environment, "greet", *arguments, "--debug").stderr
+        assert "--debug" in mx(environment, "greet", *arguments[:2], "--help").stdout
+
+
+def test_a_group_of_mxs_own_shows_its_help():
+    bare = mx(os.environ, "plugin")
+    assert (bare.returncode, bare.stderr) == (0, "")
+    assert bare.stdout == mx(os.environ, "plugin", "--help").stdout
+
+
+def test_what_it_prints_as_it_is_imported_is_no_json(install):
+    environment = install("greet", "print('NOISE')\n" + WORKING)
+    report = mx(environment, "doctor", "--json")
+    (row,) = json.loads(report.stdout)["commands"]
+    assert (row["name"], row["status"]) == ("greet", "ready")
+    assert "NOISE" in report.stderr
+
+
+@pytest.mark.parametrize("name", ["--help", "-x", "foo bar", "a\x1b[31m"])
+def test_a_name_that_no_command_can_have(install, name, tmp_path):
+    environment = install("greet", WORKING)
+    (tmp_path / "mx_test_greet-1.0.dist-info" / "entry_points.txt").write_text(
+        f"[mx.commands]\n{name} = mx_test_greet:command\n"
+    )
+    assert "other distributions" not in mx(environment, "--help").stdout
+    (row,) = json.loads(mx(environment, "doctor", "--json").stdout)["commands"]
+    assert (row["status"], row["note"]) == ("broken", "no command can have this name: it is no word")
+    assert row["name"].isprintable()
+
+
+def test_a_summary_does_not_steer_the_terminal(install):
+    listed = mx(install("greet", WORKING, summary="Greets \x1b[31mpeople\x07."), "--help").stdout
+    assert "greet  Greets [31mpeople." in listed
+
+
+def test_an_import_error_of_several_lines_is_told_in_one(install):
+    environment = install("greet", "raise ImportError('one\\n\\ntwo')")
+    assert "its import raised ImportError: one two" in mx(environment, "greet").stderr
+    (row,) = json.loads(mx(environment, "doctor", "--json").stdout)["commands"]
+    assert "\n" not in row["note"]
 
 
 def test_mxs_own_commands_stay_its_own(install):

@@ -92,6 +92,62 @@ EXPORTS = {
         ["'b=9..2'", "empty"],
     ),
     "bad values": (["@nets.py:good", "-t", "tape", "--input", "x:float32[4]=some"], OPTION, ["'some'", "=mask"]),
+    "infinite tolerance": (["@nets.py:good", "-t", "tape", "--tolerance", "inf"], OPTION, ["atol goes from 0 on"]),
+    "no tolerance": (["@nets.py:good", "-t", "tape", "--tolerance", ""], OPTION, ["can't read --tolerance ''"]),
+    "impossible cosine": (
+        ["@nets.py:good", "-t", "tape", "--tolerance", "cosine=3"],
+        OPTION,
+        ["cosine=3 is out of range", "cosine goes from -1 to 1"],
+    ),
+    "tolerance for no gate": (
+        ["@nets.py:good", "-t", "tape", "--tolerance", "1e-3", "--no-verify"],
+        OPTION,
+        ["--no-verify"],
+    ),
+    "task of a factory": (
+        ["@nets.py:raises", "-t", "tape", "--task", "foo"],
+        OPTION,
+        ["--task foo is of no use", "nets.py:raises"],
+    ),
+    "task of a program": (["@gone.pt2", "-t", "tape", "--task", "foo"], OPTION, ["--task foo is of no use"]),
+    "task of an artifact": (["@two.tape", "-t", "packer", "--task", "foo"], OPTION, ["--task foo", "two.tape"]),
+    "task of a tape file": (["@two.tape/model.tape", "-t", "stamper", "--task", "foo"], OPTION, ["--task foo"]),
+    "weights of an artifact": (
+        ["@two.tape", "-t", "stamper", "--weights", "@bomb.pt"],
+        SOURCE,
+        ["bomb.pt"],
+    ),
+    "inputs of an artifact": (
+        ["@two.tape", "-t", "stamper", "--input", "x:float32[2]"],
+        OPTION,
+        ["--input does not go with", "two.tape"],
+    ),
+    "samples of nothing": (
+        ["@nets.py:good", "-t", "tape", "--samples", "3"],
+        OPTION,
+        ["--samples, --seed and --column", "--calibration"],
+    ),
+    "option of another target": (
+        ["@nets.py:good", "-t", "tape", "-k", "rounder.scale=2"],
+        OPTION,
+        ["-k rounder.scale is for a target that is not asked for", "add -t rounder"],
+    ),
+    "option of no target": (
+        ["@nets.py:good", "-t", "tape", "-k", "gone.scale=2"],
+        OPTION,
+        ["-k gone.scale: there is no target 'gone'", "those of tape"],
+    ),
+    "no function": (["@nets.py:", "-t", "tape"], SOURCE, ["names nothing in", "nets.py:FUNCTION"]),
+    "place in an artifact": (
+        ["@nets.py:good", "-t", "tape", "-o", "@two.tape/sub"],
+        OUTPUT,
+        ["is in the artifact", "two.tape"],
+    ),
+    "place that is an artifact": (
+        ["@nets.py:good", "-t", "tape", "-o", "@two.tape", "--name", "x"],
+        OUTPUT,
+        ["is in the artifact"],
+    ),
     "task without such": (["@nets.py:good", "-t", "tape", "--tolerance", "tight"], OPTION, ["'tight'", "1e-3"]),
     "negative tolerance": (
         ["@nets.py:good", "-t", "tape", "--tolerance", "atol=-1"],

@@ -16,6 +16,13 @@ COMBINATIONS = [
 ]
 
 
+def test_parts_are_named_together_or_one_after_another(mx, tmp_path):
+    for name, arguments in {"one": ["quantize,source"], "two": ["quantize", "--with", "source"]}.items():
+        assert mx("plugin", "new", name, "--with", *arguments, "-o", tmp_path).code == 0
+        written = {file.name for file in (tmp_path / f"modelexport-{name}").rglob("*.py")}
+        assert {"quantize.py", "source.py"} < written
+
+
 @pytest.mark.parametrize("consumes", [MODULE, CAPTURED, "other"])
 def test_every_scaffold_imports_and_describes_itself(consumes, tmp_path):
     from modelexport.plugins import entries, manager
