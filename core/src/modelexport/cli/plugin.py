@@ -37,6 +37,8 @@ def new(name: str, consumes: str, parts: tuple[str, ...], out: Path) -> None:
     from .. import scaffold
 
     folder = scaffold.write(name, consumes, out, [part.strip() for text in parts for part in text.split(",")])
+    for doubt in scaffold.doubts(consumes):
+        click.echo(f"note: {doubt}", err=True)
     click.echo(f"{folder}: now")
     for line in scaffold.next_steps(name, folder):
         click.echo(f"  {line}")
