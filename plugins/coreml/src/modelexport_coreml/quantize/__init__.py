@@ -33,8 +33,11 @@ def quantize(artifact: Artifact, out: Path, options: QuantizeOptions, calibratio
     for what the artifact's system does not take and for patterns that match nothing, ConversionError where
     coremltools fails or nothing is left to compress.
     """
+    spec, folder = files.load_spec(artifact.entry_path), files.weights_folder(artifact.entry_path)
     with quiet():
-        model = coremltools().models.MLModel(str(artifact.entry_path), skip_model_load=True)
+        # From the path, coremltools would write into the artifact.
+        stored = {"weights_dir": str(folder)} if folder.is_dir() else {}
+        model = coremltools().models.MLModel(spec, skip_model_load=True, **stored)
     version = model.get_spec().specificationVersion
     systems.check(options, version, artifact.precision)
     with quiet():
