@@ -121,8 +121,9 @@ def _nothing_done(options: QuantizeOptions, layers: Sequence[Layer], attempt: At
     kinds = ", ".join(sorted({layer.kind for layer in layers}) or ["embeddings"])
     if options.mode == "auto":
         named = f" among {', '.join(options.op_types)}" if options.op_types else ""
+        named += " that is not excluded" if options.exclude else ""
         return ConversionError(
-            f"nothing{named} here is large enough for 8 bits to save anything: the layers are {kinds}",
+            f"nothing here{named} is large enough for 8 bits to save anything: the layers are {kinds}",
             "leave the model as it is; -k op-types=… and -k exclude=… say what is left out",
         )
     return ConversionError(
