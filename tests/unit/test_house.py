@@ -496,7 +496,14 @@ HOOKS = {name: hook for name, hook in vars(hooks).items() if name.startswith("mx
 
 def test_the_hooks_are_those_that_are_documented():
     verbs = {"export", "optimize", "quantize", "run", "benchmark"}
-    assert set(HOOKS) == {"mx_target", "mx_machine", "mx_load", "mx_snippet", *(f"mx_{verb}" for verb in verbs)}
+    assert set(HOOKS) == {
+        "mx_target",
+        "mx_machine",
+        "mx_check",
+        "mx_load",
+        "mx_snippet",
+        *(f"mx_{verb}" for verb in verbs),
+    }
     assert set(manager.VERBS) == verbs
 
 

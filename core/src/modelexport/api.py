@@ -129,6 +129,8 @@ def verify(
     """
     with telling(progress):
         loading = _load_options(inputs, weights, task, allow_pickle, allow_download, allow_file_access)
+        if source is None:
+            loading.refuse_idle("--source")
         verification = Verification.read(True, tolerance, _path(sample))
         return recheck.verify(Path(path), source, loading, options or {}, verification)
 

@@ -148,3 +148,12 @@ def root_cause(error: BaseException) -> BaseException:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, for messages that must fit on one."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def a(noun: str) -> str:
+    """The noun with its article.
+
+    >>> a("int"), a("text"), a("onnx artifact")
+    ('an int', 'a text', 'an onnx artifact')
+    """
+    return f"an {noun}" if noun[:1].lower() in {*"aeio"} else f"a {noun}"

@@ -74,6 +74,8 @@ def import_object(ref: str) -> Any:
     """What `file.py:name` or `package.module:name` names in the user's code. Raises SourceError."""
     location, _, attribute = ref.rpartition(":")
     check_path(location, SourceError)
+    if not attribute:
+        raise SourceError(f"{ref} names nothing in {location}", f"write {location}:FUNCTION")
     module = _import_file(Path(location)) if location.endswith(".py") else _import_module(location)
     if not hasattr(module, attribute):
         import difflib
@@ -81,7 +83,7 @@ def import_object(ref: str) -> Any:
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         close = difflib.get_close_matches(attribute, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(names)) or 'no functions'}"
-        raise SourceError(f"{ref}: there is no {attribute!r} in it", hint)
+        raise SourceError(f"there is no {attribute!r} in {location}", hint)
     return getattr(module, attribute)
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 #: what every target's folder has
-SKELETON = {"__init__.py", "export.py", "session.py", "files.py", "operators.py", "backend.py"}
+SKELETON = {"__init__.py", "export.py", "session.py", "files.py", "operators.py", "backend.py", "py.typed"}
 
 
 @pytest.fixture(scope="module")

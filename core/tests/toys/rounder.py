@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from modelexport import Build, Session, Target, Verb, hookimpl
 from modelexport.contract import QuantizationReport, QuantizedLayer, Trial, option
-from modelexport.errors import CannotRunHere
+from modelexport.errors import CannotRunHere, OptionError
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ def log(line):
             file.write(f"{line}\n")
     if os.environ.get("TOY_KILLED") == line:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@hookimpl
+def mx_check(options, source, calibrated):
+    if "quantize" in options and options["quantize"].mode == "static" and not calibrated:
+        raise OptionError("static takes ranges from data", "give --calibration")
+    if source is not None and "export" in options and options["export"].scale == 0:
+        raise OptionError(f"scale=0 makes nothing of {source.specs[0]}", "give another one")
 
 
 @hookimpl

@@ -12,7 +12,7 @@ import pytest
 
 #: modules that have examples; a new one is found by the first test
 WITH_EXAMPLES = (
-    "contract.hooks", "contract.tensors", "toolkit.failures", "toolkit.operators", "toolkit.patterns",
+    "contract.hooks", "contract.tensors", "errors", "toolkit.failures", "toolkit.operators", "toolkit.patterns",
     "toolkit.sizes", "toolkit.snippets", "toolkit.wording", "work.plan",
 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import usercode
 from ..contract.artifacts import Artifact
 from ..contract.quantization import QuantizationReport, Score
-from ..errors import CannotRunHere, OptionError, ParityError, SourceError
+from ..errors import CannotRunHere, OptionError, ParityError, SourceError, a
 from ..gate import compare, golden
 from ..plugins import calls
 from . import metrics
@@ -60,7 +60,7 @@ def _function(ref: str) -> Callable[[Session], float]:
     except SourceError as error:
         raise OptionError(f"--evaluate {ref}: {error.message}", error.hint) from error
     if not callable(function):
-        raise OptionError(f"--evaluate {ref} is a {type(function).__name__}, not a function", hint)
+        raise OptionError(f"--evaluate {ref} is {a(type(function).__name__)}, not a function", hint)
     return function  # type: ignore[no-any-return]
 
 

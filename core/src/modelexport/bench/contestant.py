@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..contract.artifacts import Artifact
-from ..contract.options import option_keys
+from ..contract.options import key_of, option_keys
 from ..contract.sources import LoadOptions
-from ..plugins import manager
+from ..errors import OptionError
+from ..plugins import calls, manager
 from ..store import manifest
 from ..usercode import check_reference, names_object
 
@@ -62,11 +63,14 @@ def contestants(
     artifacts: Sequence[Artifact], baseline: Baseline, values: Mapping[str, Any], threads: int
 ) -> list[Contestant]:
     """Everyone who takes part, the baseline first where it is none of the artifacts."""
+    _check_options(artifacts, values)
     ref = baseline.ref
+    is_source = ref is not None and _names_source(ref)
+    if not is_source:
+        _refuse_idle(baseline)
     if ref is None:
         return [_artifact(each, values, threads) for each in artifacts]
-    check_reference(ref)
-    if names_object(ref) or not (Path(ref) / manifest.NAME).is_file():
+    if is_source:
         return [*_sources(artifacts, baseline, threads), *(_artifact(each, values, threads) for each in artifacts)]
     base = Path(ref).resolve()
     if base not in [each.path.resolve() for each in artifacts]:
@@ -74,6 +78,18 @@ def contestants(
     return [
         replace(_artifact(each, values, threads), is_baseline=each.path.resolve() == base) for each in artifacts
     ]
+
+
+def _refuse_idle(baseline: Baseline) -> None:
+    """Raise OptionError for what is said of a baseline in PyTorch that there isn't."""
+    baseline.load.refuse_idle("--baseline, a model in PyTorch")
+    if baseline.compiled:
+        raise OptionError("--compile is for a baseline in PyTorch, and there is none", "add --baseline SOURCE")
+
+
+def _names_source(ref: str) -> bool:
+    check_reference(ref)
+    return names_object(ref) or not (Path(ref) / manifest.NAME).is_file()
 
 
 def _artifact(artifact: Artifact, values: Mapping[str, Any], threads: int) -> Contestant:
@@ -93,4 +109,12 @@ def _sources(artifacts: Sequence[Artifact], baseline: Baseline, threads: int) ->
 def _own_options(artifact: Artifact, values: Mapping[str, Any]) -> dict[str, Any]:
     """The options that concern this artifact's target, when several targets compete."""
     mine = option_keys(manager.require(artifact.format, "run").target.verb("run").options)
-    return {key: value for key, value in values.items() if "." in key or key in mine} or dict(values)
+    prefix = f"{artifact.format}."
+    return {key: value for key, value in values.items() if key.startswith(prefix) or key_of(key) in mine}
+
+
+def _check_options(artifacts: Sequence[Artifact], values: Mapping[str, Any]) -> None:
+    """Raise OptionError for an option that no artifact's target has."""
+    taken = {key for artifact in artifacts for key in _own_options(artifact, values)}
+    if stray := {key: value for key, value in values.items() if key not in taken}:
+        calls.options_for(artifacts[0].format, "run", stray)

@@ -33,6 +33,10 @@ COMMANDS = {
 }
 
 
+#: where a context keeps the entry of a command of another distribution
+_FOREIGN = "modelexport.foreign"
+
+
 class Commands(click.Group):
     """A group whose subcommands are imported on demand."""
 
@@ -48,7 +52,22 @@ class Commands(click.Group):
                 return commands.load(cmd_name, COMMANDS)
             return None
         other = commands.load(cmd_name, COMMANDS)
-        return None if other is None else _with_debug(other)
+        if other is None:
+            return None
+        if ctx is not None:
+            ctx.meta[_FOREIGN] = commands.installed(COMMANDS)[cmd_name]
+        return _with_debug(other)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what one of another distribution raises unexpectedly is that one's defect."""
+        try:
+            return super().invoke(ctx)
+        except (MxError, click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if _FOREIGN not in ctx.meta:
+                raise
+            raise commands.failed(ctx.meta[_FOREIGN], error) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -71,10 +90,18 @@ class Commands(click.Group):
 
 
 def _with_debug(command: click.Command) -> click.Command:
-    """The command with `--debug`, which every command of `mx` has and `main` reads."""
+    """The command with `--debug`, which every command of `mx` has and `main` reads; so have those of a group."""
     if all("--debug" not in option.opts for option in command.params):
         text = "Show the whole trace of an error."
         command.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, help=text))
+    if isinstance(command, click.Group):
+        find = command.get_command
+
+        def get_command(ctx: click.Context, name: str) -> click.Command | None:
+            inner = find(ctx, name)
+            return None if inner is None else _with_debug(inner)
+
+        command.get_command = get_command  # type: ignore[method-assign,assignment]
     return command
 
 
@@ -129,6 +156,9 @@ def _run(arguments: list[str]) -> int:
         return _stopped() if stopping.was_asked() else _report(error, arguments)
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
     except click.ClickException as error:
         return _report(_usage(error), arguments)
     except BrokenPipeError:

@@ -27,16 +27,18 @@ def command() -> None:
     "--with",
     "parts",
     metavar="PARTS",
-    default="",
-    help="What else it has, separated by commas: optimize, quantize, snippets, source.",
+    multiple=True,
+    help="What else it has: optimize, quantize, snippets, source; separated by commas, or one after another.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path(), help="Folder to write into.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the whole trace of an error.")
-def new(name: str, consumes: str, parts: str, out: Path) -> None:
+def new(name: str, consumes: str, parts: tuple[str, ...], out: Path) -> None:
     """Write a distribution modelexport-NAME that installs, with tests that say what is left to do."""
     from .. import scaffold
 
-    folder = scaffold.write(name, consumes, out, [part for part in parts.split(",") if part])
+    folder = scaffold.write(name, consumes, out, [part.strip() for text in parts for part in text.split(",")])
+    for doubt in scaffold.doubts(consumes):
+        click.echo(f"note: {doubt}", err=True)
     click.echo(f"{folder}: now")
     for line in scaffold.next_steps(name, folder):
         click.echo(f"  {line}")

@@ -63,6 +63,8 @@ def command(
         shared.artifact_help(artifact, "run")
         return
     values = options.parse_pairs(pairs)
+    if context is not None and not texts:
+        raise click.UsageError("--context is the passage of a --text, and none is given")
     run_inputs.check_output(output)
     asked: list[Text] = [(text, context) if context is not None else text for text in texts]
 

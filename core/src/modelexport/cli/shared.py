@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from .show import tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,9 +18,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def standard_options(function: F) -> F:
-    """--json and --debug, on every command. `--debug` is read by `main`, which has the error in hand."""
+    """--json and --debug, on every command. `--debug` is read by `main`, which has the error in hand.
+
+    With --json, nothing but that is on stdout: what models and plugins print goes to stderr.
+    """
     function = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(
-        function
+        _json_alone(function)
     )
     return click.option("--debug", is_flag=True, expose_value=False, help="Show the whole trace of an error.")(
         function
@@ -35,6 +41,15 @@ def working(function: F) -> F:
             return function(*args, **kwargs)
 
     return cast(F, command)
+
+
+def _json_alone(function: F) -> F:
+    @wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        with tables.json_alone() if options["as_json"] else nullcontext():
+            return function(*arguments, **options)
+
+    return cast(F, run)
 
 
 def calibration_options(function: F) -> F:
@@ -83,12 +98,11 @@ def complete_languages(_: click.Context, __: click.Parameter, incomplete: str) -
 def option_help(target: str, kind: type, verb: str = "export") -> None:
     """`-k help`: every option of one verb of a target, with type, default and what it is for."""
     from ..contract.options import describe_options
-    from .show.tables import columns
 
     rows = [[d.key, d.type, d.default or "–", d.help] for d in describe_options(kind)]
     step = "" if verb == "export" else f" to {verb}"
     click.echo(f"options of target {target!r}{step} (-k key=value):")
-    columns([["  " + row[0], *row[1:]] for row in [["option", "type", "default", ""], *rows]])
+    tables.columns([["  " + row[0], *row[1:]] for row in [["option", "type", "default", ""], *rows]])
 
 
 def artifact_help(artifact: Path, verb: str) -> None:

@@ -57,6 +57,7 @@ __all__ = [
     "check_file",
     "check_inputs",
     "check_least",
+    "check_writable",
     "describe_options",
     "dims_of",
     "fits",
@@ -80,6 +81,8 @@ if TYPE_CHECKING:
         NoOptions,
         build_options,
         check_file,
+        check_least,
+        check_writable,
         describe_options,
         key_of,
         option,
@@ -102,8 +105,8 @@ _HOMES = {
     ".compiled": "CompiledLayer by_kind",
     ".goal": "Goal",
     ".hooks": "hookimpl",
-    ".options": "NoOptions build_options check_file check_least describe_options key_of option option_keys "
-    "suggest",
+    ".options": "NoOptions build_options check_file check_least check_writable describe_options key_of option "
+    "option_keys suggest",
     ".parity": "Budget Comparison Parity Verified",
     ".processing": "Processing",
     ".progress": "Event Progress stage steps",

@@ -59,6 +59,25 @@ def mx_machine() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
+def mx_check(options: Mapping[str, Any], source: Source | None, precision: str | None, calibrated: bool) -> None:
+    """Refuse now what would be refused after minutes of work: options that the source or one another contradict.
+
+    Optional, and cheap; what is wrong with one verb's options alone, their `__post_init__` says. `options` holds
+    those of the verbs that will be called, by verb, `precision` is that of `--precision`, and `calibrated` says
+    whether there is calibration data. It is called before the model is loaded, with `source` None, and by
+    `mx export` again when its inputs are known, with the model that the whole chain starts from, whatever its
+    format. Raises OptionError, SourceError.
+
+    >>> @hookimpl
+    ... def mx_check(options, source, precision, calibrated):
+    ...     if "quantize" in options and not calibrated:
+    ...         raise OptionError("ranges of activations come from data", "give --calibration")
+    >>> mx_check({"export": None}, None, None, False) is None
+    True
+    """
+
+
+@hookspec(firstresult=True)
 def mx_export(source: Source | Captured | Artifact, out: Path, options: Any) -> Build:  # type: ignore[empty-body]
     """Write the model into the empty folder `out` and say what was written.
 

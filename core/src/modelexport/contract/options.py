@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from ..errors import OptionError
+from ..errors import MxError, OptionError, first_line
 from ..regular import check_regular
 
 
@@ -42,6 +42,22 @@ def check_file(key: str, path: str | None) -> None:
         absent = isinstance(error.__cause__, FileNotFoundError)
         said = "there is no such file" if absent else error.message
         raise OptionError(f"{key}={path}: {said}", "give the path of a file, or leave it out") from error
+
+
+def check_writable(key: str, path: str | None) -> None:
+    """Raise OptionError where the option `key` names a file that can't be written, whether it is there or not.
+
+    For files that a later step writes, such as caches; None names no file.
+    """
+    from pathlib import Path
+
+    if path is None:
+        return
+    place = Path(path)
+    if place.exists() and not place.is_file():
+        raise OptionError(f"{key}={path} is no file", "give the path of a file, there or to be written")
+    if not place.absolute().parent.is_dir():
+        raise OptionError(f"{key}={path}: there is no folder {place.parent}", "make the folder first")
 
 
 def check_least(key: str, value: float | None, least: float) -> None:
@@ -76,7 +92,15 @@ def build_options(kind: type, values: Mapping[str, Any], owner: str) -> Any:
         if name is None:
             raise OptionError(f"{owner} has no option {key!r}", suggest(key, list(names)))
         arguments[name] = _convert(hints[name], value, key, owner)
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except MxError:
+        raise
+    except Exception as error:  # a plugin's own check of them
+        raise OptionError(
+            f"{owner} can't take these options: {type(error).__name__}: {first_line(error)}",
+            "--debug shows the whole trace",
+        ) from error
 
 
 #: by convention, the option of a verb that loads a model whose code may open files; --allow-file-access sets it

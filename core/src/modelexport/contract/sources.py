@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import OptionError
 from .artifacts import Step
 from .tensors import TensorSpec, unify_dims
 
@@ -69,7 +70,10 @@ class Source:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the command line says about the source; a source plugin takes what concerns it."""
+    """What the command line says about the source; a source plugin takes what concerns it.
+
+    Raises OptionError for `inputs` that can't be read, or that contradict one another.
+    """
 
     inputs: tuple[str, ...] = ()
     weights: Path | None = None
@@ -77,6 +81,18 @@ class LoadOptions:
     allow_pickle: bool = False
     allow_download: bool = False
     allow_file_access: bool = False
+
+    def __post_init__(self) -> None:
+        specs = unify_dims([TensorSpec.parse(text) for text in self.inputs])
+        names = [spec.name for spec in specs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise OptionError(f"input {twice[0]!r} is declared twice", "declare every input once")
+
+    def refuse_idle(self, lacking: str) -> None:
+        """Raise OptionError for what is said of a source where there is none; `lacking` is the option for one."""
+        said = [f"--{each.name.replace('_', '-')}" for each in fields(self) if getattr(self, each.name)]
+        if said:
+            raise OptionError(f"{said[0]} says how a source is loaded, and there is none", f"add {lacking}")
 
 
 @dataclass(frozen=True)

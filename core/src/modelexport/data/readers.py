@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .. import errors, usercode
 from ..contract.tensors import TensorSpec
-from ..errors import InputError
+from ..errors import InputError, a
 from ..regular import files_below, is_regular
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Yielded:
     def __init__(self, name: str, origin: Any, specs: Sequence[TensorSpec]) -> None:
         if isinstance(origin, Iterator):
             raise InputError(
-                f"{name} is a {type(origin).__name__}, which can be gone through only once",
+                f"{name} is {a(type(origin).__name__)}, which can be gone through only once",
                 "give the function that makes it, or a list",
             )
         if not isinstance(origin, Iterable) and not callable(origin):
@@ -183,7 +183,7 @@ class Yielded:
         samples = self.origin if isinstance(self.origin, Iterable) else self.origin()
         if not isinstance(samples, Iterable) or isinstance(samples, (str, bytes, Mapping)):
             raise InputError(
-                f"{self.name} gives a {type(samples).__name__}, no iterable of samples",
+                f"{self.name} gives {a(type(samples).__name__)}, no iterable of samples",
                 "yield dicts: input name → array",
             )
         return samples
@@ -205,7 +205,7 @@ class Yielded:
         if not isinstance(item, (Mapping, tuple)):
             if len(names) > 1:
                 raise InputError(
-                    f"{where} is a {type(item).__name__}, the model has {len(names)} inputs",
+                    f"{where} is {a(type(item).__name__)}, the model has {len(names)} inputs",
                     f"yield a dict, or a tuple in the order {', '.join(names)}",
                 )
             item = (item,)
@@ -233,6 +233,6 @@ def _as_array(value: Any, where: str) -> Array:
         ) from error
     if array.dtype.kind not in "biufc" and "float" not in array.dtype.name:
         raise InputError(
-            f"{where} is a {type(value).__name__}, no array of numbers", "give numpy arrays or tensors"
+            f"{where} is {a(type(value).__name__)}, no array of numbers", "give numpy arrays or tensors"
         )
     return array

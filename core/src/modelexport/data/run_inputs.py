@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..contract.artifacts import Artifact
 from ..contract.tensors import Dim, TensorSpec, cast, check_count
-from ..errors import InputError, OptionError, OutputError
+from ..errors import InputError, OptionError, OutputError, a
 from ..jsontext import parse_json, read_json
 from ..regular import check_path, check_regular
 from ..store.arrays import load_npy, load_npz, save_npz
-from ..store.staging import output_errors
+from ..store.staging import output_errors, refuse_inside
 from .numbers import array_of
 from .readers import shown
 
@@ -61,7 +61,7 @@ def _from_file(path: Path, specs: Mapping[str, TensorSpec]) -> Arrays:
         raise InputError(f"can't tell what --input {path} is", "give a .npz, a .json, or NAME=VALUE")
     data = read_json(path, InputError, "it must hold an object: input name → nested lists", JSON)
     if not isinstance(data, dict):
-        raise InputError(f"{path} holds a {type(data).__name__}, not an object", "write {NAME: nested lists}")
+        raise InputError(f"{path} holds {a(type(data).__name__)}, not an object", "write {NAME: nested lists}")
     return {name: _as_array(value, specs[name]) if name in specs else value for name, value in data.items()}
 
 
@@ -94,7 +94,7 @@ def _as_array(value: object, spec: TensorSpec) -> Array:
 
 
 def check_output(path: Path | None) -> None:
-    """Raise OptionError for an output that can't be told, OutputError for a place that takes no file."""
+    """Raise OptionError for a file of another kind, OutputError for a place that can't be: before the run."""
     if path is None:
         return
     if path.suffix not in (".npz", ".json"):
@@ -102,11 +102,14 @@ def check_output(path: Path | None) -> None:
     check_path(path, OutputError)
     if path.exists():
         check_regular(path, kind=OutputError)
+    if not path.parent.is_dir():
+        raise OutputError(f"can't write {path}: there is no folder {path.parent}", "give another path to --output")
+    refuse_inside(path.parent)
 
 
 def write(outputs: Arrays, path: Path) -> None:
     """Outputs by name into a .npz or .json. Raises OutputError."""
-    with output_errors(path):
+    with output_errors(path, "--output"):
         if path.suffix == ".json":
             path.write_text(
                 json.dumps({name: array.tolist() for name, array in outputs.items()}), encoding="utf-8"

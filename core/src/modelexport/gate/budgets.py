@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from ..contract.artifacts import Artifact
 from ..contract.parity import Budget
@@ -45,17 +44,43 @@ def gated_alike(artifact: Artifact, tolerance: Mapping[str, float]) -> bool:
     )
 
 
-def parse_tolerance(text: str | None) -> dict[str, float]:
-    """`1e-3` (atol and rtol) or `atol=1e-4,cosine=0.999`. Raises OptionError."""
-    if not text:
-        return {}
-    pairs = re.findall(r"([a-z]+)=([^,]+)", text) or [("atol", text), ("rtol", text)]
-    names = [field.name for field in fields(Budget)]
+def read_tolerance(given: Mapping[str, float] | str | None) -> dict[str, float]:
+    """The fields of a budget that the user sets: `1e-3` (atol and rtol), `atol=1e-4,cosine=0.999`, or by name.
+
+    Raises OptionError for what can't be read, and for a value that no budget can have.
+    """
+    values = _parsed(given) if isinstance(given, str) else dict(given or {})
+    for name, value in values.items():
+        if name not in _RANGES:
+            raise OptionError(
+                f"can't use --tolerance {given!r}: there is no {name!r}", f"there are {', '.join(_RANGES)}"
+            )
+        low, high = _RANGES[name]
+        if not low <= value <= high or not math.isfinite(value):
+            end = "on, and is finite" if math.isinf(high) else f"to {high:g}"
+            raise OptionError(
+                f"can't use --tolerance {given!r}: {name}={value:g} is out of range",
+                f"{name} goes from {low:g} {end}",
+            )
+    return values
+
+
+#: what each field of a budget may be
+_RANGES = {
+    "atol": (0.0, math.inf),
+    "rtol": (0.0, math.inf),
+    "noise": (0.0, math.inf),
+    "cosine": (-1.0, 1.0),
+    "equal": (0.0, 1.0),
+}
+
+
+def _parsed(text: str) -> dict[str, float]:
+    named = [part.partition("=") for part in text.split(",")] if "=" in text else []
+    pairs = [(name.strip(), value) for name, _, value in named] or [("atol", text), ("rtol", text)]
+    if len(dict(pairs)) < len(pairs):
+        raise OptionError(f"can't use --tolerance {text!r}: it says one thing twice", "give it once")
     try:
-        values = {name: float(value) for name, value in pairs}
+        return {name: float(value) for name, value in pairs}
     except ValueError as error:
         raise OptionError(f"can't read --tolerance {text!r}", "write 1e-3, or atol=1e-4,rtol=1e-3") from error
-    unknown = [name for name in values if name not in names]
-    if unknown or any(not 0 <= value < math.inf for value in values.values()):
-        raise OptionError(f"can't use --tolerance {text!r}", f"non-negative values of {', '.join(names)}")
-    return values

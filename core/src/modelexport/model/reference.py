@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract.sources import Source
 from ..contract.target import MODULE
 from ..contract.tensors import Dim, TensorSpec
-from ..errors import InputError, ReferenceError
+from ..errors import InputError, ReferenceError, a
 
 if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
@@ -51,7 +51,7 @@ def to_numpy(value: Any, what: str) -> Array:
         return value
     if not isinstance(value, torch.Tensor):
         raise InputError(
-            f"{what} is a {type(value).__name__}, not a tensor",
+            f"{what} is {a(type(value).__name__)}, not a tensor",
             "wrap the model in a module whose forward takes tensors only, and return that from the factory",
         )
     value = value.detach().cpu().resolve_conj().resolve_neg()
@@ -167,7 +167,7 @@ def name_outputs(outputs: Any, names: Sequence[str], taken: Sequence[str] = ()) 
     ]
     if not leaves:
         raise ReferenceError(
-            f"the model returns no tensor but a {type(outputs).__name__}",
+            f"the model returns no tensor but {a(type(outputs).__name__)}",
             "return tensors, in tuples or dicts",
         )
     labels = [_output_name(path) for path, _ in leaves]

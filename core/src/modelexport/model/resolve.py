@@ -16,7 +16,7 @@ from typing import Any
 
 from ..contract.sources import LoadOptions, Source
 from ..contract.target import CAPTURED, MODULE
-from ..errors import SourceError
+from ..errors import OptionError, SourceError, a
 from ..plugins import entries, known, manager
 from ..plugins.installed import importable
 from ..store import manifest
@@ -32,6 +32,9 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
 
     Raises SourceError (or a subclass of MxError from a plugin) saying what was tried and what to try.
     """
+    if options.weights is not None:
+        weights.check(options.weights)
+    check_task(ref, options.task)
     if not isinstance(ref, (str, os.PathLike)):
         return _finish(_from_value(ref, "the object given"), type(ref).__name__, "model", options)
     text = os.fspath(ref)
@@ -43,11 +46,30 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
     if path.suffix == ".pt2":
         return _finish(_load_program(path, options.allow_pickle), text, path.stem, options)
     if manifest.is_in(path):
+        if options.weights is not None:
+            raise _own_weights(text)
         return _from_artifact(path, options.allow_pickle)
     source = manager.load_source(text, options)
     if source is None:
         raise _unknown(path, text)
+    if options.task is not None and "task" not in source.processing:
+        raise _no_task(text, options.task)
     return _finish(source, text, path.name.removesuffix(path.suffix) or "model", options)
+
+
+def check_task(ref: Any, task: str | None) -> None:
+    """Raise OptionError for a task of what has none, as far as that can be told without loading it."""
+    text = os.fspath(ref) if isinstance(ref, (str, os.PathLike)) else ""
+    if task is not None and (not text or names_object(text) or likely_format(ref) or manifest.is_in(Path(text))):
+        raise _no_task(text or "the object given", task)
+
+
+def _no_task(what: str, task: str) -> OptionError:
+    return OptionError(f"--task {task} is of no use: {what} is what it is", "leave it out")
+
+
+def _own_weights(ref: str) -> SourceError:
+    return SourceError(f"--weights does not go with {ref}, which has its own", "leave it out, or give a factory")
 
 
 def likely_format(ref: Any) -> str | None:
@@ -63,9 +85,7 @@ def _finish(source: Source, ref: str, name: str, options: LoadOptions) -> Source
     """Fill in what the loader left open, and lay `--weights` and `--input` over it."""
     if options.weights is not None:
         if source.format != MODULE:
-            raise SourceError(
-                f"--weights does not go with {ref}, which has its own", "leave it out, or give a factory"
-            )
+            raise _own_weights(ref)
         weights.load_into(source.module, options.weights, options.allow_pickle)
     return replace(
         source,
@@ -144,7 +164,7 @@ def _from_value(value: Any, what: str) -> Source:
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}" if value is not None else "None"
+    return a(type(value).__name__) if value is not None else "None"
 
 
 # --------------------------------------------------------------------------------------- captured, artifacts

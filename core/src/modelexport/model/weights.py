@@ -71,6 +71,42 @@ def read(path: Path, allow_pickle: bool = False) -> dict[str, Any]:
     return _read_torch(path, allow_pickle)
 
 
+def check(path: Path) -> None:
+    """Raise SourceError where no weights are at `path`, as far as the head of the file tells: before any work."""
+    file = locate(path)
+    if file.name.endswith(".index.json"):
+        for shard in _shards(file):
+            check(shard)
+    elif file.suffix == ".safetensors":
+        _check_header(file)
+    elif not _pickled(file) or (zipfile.is_zipfile(file) and not _holds_pickle(file)):
+        raise _no_weights(file)
+
+
+def _check_header(file: Path) -> None:
+    """A safetensors file begins with the length of its header, which is JSON of the tensors' dtypes and places."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        first = stream.read(1)
+    if first != b"{" or length > file.stat().st_size - 8:
+        raise SourceError(f"{file} is damaged, or no safetensors file: it has no header", "get the file again")
+
+
+def _holds_pickle(file: Path) -> bool:
+    """Whether an archive is one that torch.save writes, and not arrays of NumPy or whatever else is zipped."""
+    with zipfile.ZipFile(file) as archive:
+        return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
+
+
+def _no_weights(file: Path) -> SourceError:
+    known_as = {".py": "is code", ".npz": "holds arrays of NumPy"}
+    what = known_as.get(file.suffix, "is nothing that torch.save writes")
+    return SourceError(
+        f"{file} {what}: weights are a .safetensors file, an index of shards, or a state dict",
+        "give the file that training wrote; torch.save(model.state_dict(), …) writes one",
+    )
+
+
 def locate(path: Path) -> Path:
     """The file that is meant by `path`, which may be a folder. Raises SourceError where there is none."""
     check_path(path, SourceError)
@@ -90,16 +126,23 @@ def _index_in(folder: Path) -> Path:
 
 
 def _read_shards(index: Path, allow_pickle: bool) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for shard in _shards(index):
+        state |= read(shard, allow_pickle)
+    return state
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, each beside it. Raises SourceError."""
     data = read_json(index, SourceError, "it needs a 'weight_map'")
     files = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(files, dict) or not all(isinstance(shard, str) for shard in files.values()):
         raise SourceError(f"{index} is no index of weights", "it needs a 'weight_map': the file of every tensor")
-    state: dict[str, Any] = {}
-    for shard in sorted(set(files.values())):
+    shards = sorted(set(files.values()))
+    for shard in shards:
         if Path(shard).name != shard or shard.endswith(".json") or not shard:
             raise SourceError(f"{index} names the shard {shard!r} outside its folder", "don't use this file")
-        state |= read(index.with_name(shard), allow_pickle)
-    return state
+    return [index.with_name(shard) for shard in shards]
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -124,7 +167,7 @@ def _read_torch(path: Path, allow_pickle: bool) -> dict[str, Any]:
         value = torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
         if not _pickled(path):
-            raise SourceError(f"{path} is damaged: {errors.first_line(error)}", "get the file again") from error
+            raise _no_weights(path) from error
         raise UnsafeFileError(
             f"{path} can only be read by unpickling it, which runs whatever code it holds",
             "save its state dict as safetensors; if you trust its author, add --allow-pickle",

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import typed
 from ..contract.artifacts import Artifact, Build
@@ -24,9 +24,12 @@ from ..errors import (
     first_line,
     is_disk_error,
 )
-from . import manager
+from . import entries, known, manager
 from .entries import TARGETS, find
 from .manager import Plugin
+
+if TYPE_CHECKING:
+    from ..contract.sources import Source
 
 #: bytes that a disk must still take, for a failure not to be its own
 _LITTLE = 1 << 20
@@ -92,6 +95,13 @@ def _check_built(plugin: Plugin, build: Build) -> None:
             f"target {plugin.target.name!r} wrote details that it does not declare: {error}",
             "declare them in Target.details, or report it to the plugin's authors",
         ) from error
+
+
+def check(
+    plugin: Plugin, options: Mapping[str, Any], source: Source | None, precision: str | None, calibrated: bool
+) -> None:
+    """Let a target refuse what can't be before any work; `options` are those of its verbs, by verb."""
+    call(plugin, "check", options=options, source=source, precision=precision, calibrated=calibrated)
 
 
 def _disk_cause(error: BaseException | None) -> str:
@@ -163,6 +173,8 @@ def options_of(calls: Sequence[VerbCall], values: Mapping[str, Any]) -> list[Any
     for key, value in values.items():
         prefix, dot, rest = key.partition(".")
         named = dot and any(call.target == prefix for call in calls)
+        if dot and not named:
+            raise _of_another(key, prefix, calls)
         own = rest if named else key
         heard = [i for i, call in enumerate(calls) if not named or call.target == prefix]
         takers = [i for i in heard if key_of(own) in option_keys(calls[i].kind)]
@@ -175,6 +187,18 @@ def options_of(calls: Sequence[VerbCall], values: Mapping[str, Any]) -> list[Any
             mine[i][own] = value
     pairs = zip(calls, mine, strict=True)
     return [build_options(call.kind, values_of, f"target {call.target!r}") for call, values_of in pairs]
+
+
+def _of_another(key: str, prefix: str, calls: Sequence[VerbCall]) -> OptionError:
+    """The error for `target.key` of a target that nothing is asked of."""
+    here = ", ".join(dict.fromkeys(call.target for call in calls))
+    targets = [*known.TARGETS, *entries.find(entries.TARGETS)]
+    if prefix not in targets:
+        return OptionError(f"-k {key}: there is no target {prefix!r}", f"the options here are those of {here}")
+    return OptionError(
+        f"-k {key} is for a target that is not asked for",
+        f"the options here are those of {here}; for an export to {prefix} too, add -t {prefix}",
+    )
 
 
 # --------------------------------------------------------------------------------------- records

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import TargetError
+from ..errors import TargetError, a, first_line
 from . import entries, entrypoints, known
 from .entries import Entry
 
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 
 def installed(own: Collection[str]) -> dict[str, Entry]:
-    """The commands of other distributions, by name; those of `mx`'s `own` names left out."""
-    return {name: entry for name, entry in entries.find(entries.COMMANDS).items() if name not in own}
+    """The commands of other distributions, by name; not those with one of `mx`'s `own`, or with none at all."""
+    named = entries.find(entries.COMMANDS).items()
+    return {name: entry for name, entry in named if name not in own and is_name(name)}
+
+
+def is_name(name: str) -> bool:
+    """Whether a command can have this name: one word that is no option."""
+    return name.isprintable() and not name.startswith("-") and name.split() == [name]
 
 
 def lines(own: Collection[str]) -> Mapping[str, str]:
@@ -43,6 +49,14 @@ def load(name: str, own: Collection[str]) -> click.Command | None:
     return None
 
 
+def failed(entry: Entry, error: Exception) -> TargetError:
+    """The error for a command that raised what is no expected failure of its own."""
+    return TargetError(
+        f"command {entry.name!r} ({entry}) failed: {type(error).__name__}: {first_line(error)}",
+        f"--debug shows the whole trace; it is {entry.distribution}'s to mend",
+    )
+
+
 def check(entry: Entry) -> click.Command:
     """Import the command of an entry. Raises TargetError where it can't be, or is no command."""
     import click
@@ -50,5 +64,5 @@ def check(entry: Entry) -> click.Command:
     entries.refuse_rivals(entry)
     command = entries.load(entry)
     if not isinstance(command, click.Command):
-        raise entries.broken(entry, f"{entry.point.value} is no click command, but a {type(command).__name__}")
+        raise entries.broken(entry, f"{entry.point.value} is no click command, but {a(type(command).__name__)}")
     return command

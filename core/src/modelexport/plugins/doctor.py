@@ -123,13 +123,16 @@ def examine(own: Collection[str]) -> Examination:
 
 def _commands(own: Collection[str]) -> tuple[Row, ...]:
     installed = entries.find(entries.COMMANDS)
-    rows = [
-        Row(name, "broken", "", f"mx has a command {name!r} of its own", entry.distribution, entry.version)
-        if name in own
-        else _other(entry, commands.check)
-        for name, entry in installed.items()
-    ]
-    return (*rows, *_absent(known.COMMANDS, installed))
+    return (*(_command(entry, own) for entry in installed.values()), *_absent(known.COMMANDS, installed))
+
+
+def _command(entry: entries.Entry, own: Collection[str]) -> Row:
+    owner = (entry.distribution, entry.version)
+    if entry.name in own:
+        return Row(entry.name, "broken", "", f"mx has a command {entry.name!r} of its own", *owner)
+    if not commands.is_name(entry.name):
+        return Row(ascii(entry.name)[1:-1], "broken", "", "no command can have this name: it is no word", *owner)
+    return _other(entry, commands.check)
 
 
 def _other(entry: entries.Entry, check: Callable[[entries.Entry], object]) -> Row:

@@ -68,6 +68,7 @@ def load(entry: Entry) -> Any:
 
 def broken(entry: Entry, cause: str) -> TargetError:
     """The error for a plugin that is installed and does not work."""
+    cause = " ".join(cause.split())  # a cause of several lines would break the one that tells it
     named = isinstance(entry.point, FilePoint)
     fix = f"mend {entry.distribution}" if named else f"`pip install -U {entry.distribution}`, or uninstall it"
     return TargetError(f"plugin {entry.name!r} ({entry}) is broken: {cause}", fix)

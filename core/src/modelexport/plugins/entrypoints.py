@@ -127,7 +127,8 @@ def summary(point: EntryPoint) -> str:
         if not line:
             break  # the headers end here
         if line.startswith("Summary:"):
-            return line.removeprefix("Summary:").strip()
+            text = line.removeprefix("Summary:").strip()
+            return "".join(char for char in text if char.isprintable())  # none may steer the terminal
     return ""
 
 

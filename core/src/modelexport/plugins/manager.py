@@ -18,7 +18,7 @@ import pluggy
 
 from ..contract import hooks
 from ..contract.target import Target
-from ..errors import TargetError
+from ..errors import MxError, SourceError, TargetError, first_line
 from . import known
 from .entries import EXTENSIONS, SOURCES, TARGETS, Entry, broken, find, load, refuse_rivals
 from .installed import importable
@@ -190,9 +190,23 @@ def load_source(ref: str, options: LoadOptions) -> Source | None:
         except TargetError as error:
             broken.append(error)
             continue
-        source: Source | None = manager.hook.mx_load(ref=ref, options=options)
+        source = _loaded(manager, entry, ref, options)
         if source is not None:
             return source
     if broken:
         raise broken[0]
     return None
+
+
+def _loaded(manager: pluggy.PluginManager, entry: Entry, ref: str, options: LoadOptions) -> Source | None:
+    """What one source plugin makes of `ref`; what it did not translate itself becomes a SourceError."""
+    try:
+        source: Source | None = manager.hook.mx_load(ref=ref, options=options)
+    except MxError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"{entry.distribution} failed to load {ref}: {type(error).__name__}: {first_line(error)}",
+            "add --debug for the whole trace",
+        ) from error
+    return source

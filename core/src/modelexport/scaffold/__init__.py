@@ -15,7 +15,8 @@ from string import Template
 from ..contract.options import suggest
 from ..contract.target import CAPTURED, MODULE
 from ..errors import OptionError, OutputError, __version__
-from ..store.staging import output_errors
+from ..plugins import entries, known
+from ..store.staging import output_errors, refuse_inside
 
 FILES, PARTS_FOLDER = Path(__file__).parent / "files", Path(__file__).parent / "parts"
 
@@ -60,24 +61,28 @@ _ARTIFACT = Consumed(
 def write(name: str, consumes: str, out: Path, parts: Collection[str] = ()) -> Path:
     """Write modelexport-NAME below `out`, with `parts` of PARTS, and return its folder.
 
-    Raises OptionError for a name that can't be a package's and for an unknown part, OutputError when the folder is
-    there already.
+    Raises OptionError for a name that can't be a package's or is a target's, and for an unknown part, OutputError
+    when the folder is there already, or in an artifact.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise OptionError(
             f"{name!r} can't be a target's name", "use lower-case letters, digits and single hyphens"
         )
+    if name in (MODULE, CAPTURED, *known.TARGETS, *entries.find(entries.TARGETS)):
+        raise OptionError(f"there is a target {name!r} already", "choose another name")
     for part in parts:
         if part not in PARTS:
             raise OptionError(f"there is no part {part!r}", suggest(part, list(PARTS)))
     folder = out / f"modelexport-{name}"
     if folder.exists():
         raise OutputError(f"{folder} is there already", "choose another name, or another folder with -o")
+    refuse_inside(folder)
     words = _words(name, consumes, sorted(set(parts)))
     with output_errors(folder):
         for template in sorted(FILES.rglob("*.txt")):
             place = _filled(template.relative_to(FILES).as_posix().removesuffix(".txt"), words)
             _write(folder / place, _filled(template.read_text(encoding="utf-8"), words))
+        _write(folder / "src" / words["package"] / "py.typed", "")
         for part in set(parts):
             place = f"src/{words['package']}/{PARTS[part].module}"
             _write(folder / place, _piece(part, "module", words))
@@ -86,7 +91,7 @@ def write(name: str, consumes: str, out: Path, parts: Collection[str] = ()) -> P
 
 def _write(place: Path, text: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(text.rstrip() + "\n", encoding="utf-8")
+    place.write_text(f"{text.rstrip()}\n" if text else "", encoding="utf-8")
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
@@ -137,6 +142,14 @@ def _imports(parts: Collection[str], accepted: tuple[str, ...], by_type: bool) -
         "copies": "from modelexport.toolkit import copy_as\n" if "source" in parts else "",
         "typed": f"    from modelexport.contract import {', '.join(typed)}\n\n" if typed else "",
     }
+
+
+def doubts(consumes: str) -> list[str]:
+    """What may be wrong with what is consumed: no target known or installed makes it."""
+    makers = [MODULE, CAPTURED, *known.TARGETS, *entries.find(entries.TARGETS)]
+    if consumes in makers:
+        return []
+    return [f"no target makes {consumes!r}, so only a source can: {suggest(consumes, makers)}"]
 
 
 def next_steps(name: str, folder: Path) -> list[str]:

@@ -17,22 +17,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..errors import MxError, OutputError
+from ..errors import ArtifactError, MxError, OutputError
 from . import manifest, scratch, versions
 
 
 @contextmanager
-def output_errors(place: Path) -> Iterator[None]:
-    """Turn an OSError about the output place into an OutputError that names it."""
+def output_errors(place: Path, option: str = "-o") -> Iterator[None]:
+    """Turn an OSError about the output place, which `option` names, into an OutputError that says so."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space, or choose another disk with -o"
+            hint = f"free some space, or choose another disk with {option}"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "choose a folder that you may write to with -o"
+            hint = f"choose a folder that you may write to with {option}"
         else:
-            hint = "choose another folder with -o"
+            hint = f"choose another folder with {option}"
         raise OutputError(f"can't write {place}: {error.strerror or error}", hint) from error
 
 
@@ -45,9 +45,27 @@ def check_place(final: Path) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise OutputError if nothing can be written into `folder`, or it can't be made. Nothing is made yet."""
+    refuse_inside(folder)
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     with output_errors(folder), tempfile.TemporaryFile(dir=there):
         pass
+
+
+def refuse_inside(folder: Path) -> None:
+    """Raise OutputError for a place in an artifact, whose files are those that its manifest lists."""
+    inner = folder.resolve()
+    for place in (inner, *inner.parents):
+        if (place / manifest.NAME).is_file() and _is_artifact(place):
+            raise OutputError(f"{folder} is in the artifact {place}", "write beside it")
+
+
+def _is_artifact(place: Path) -> bool:
+    """Other things have a manifest.json too."""
+    try:
+        manifest.read(place, check_files=False)
+    except ArtifactError:
+        return False
+    return True
 
 
 def failed_place(final: Path) -> Path:

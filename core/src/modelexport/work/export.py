@@ -17,10 +17,10 @@ from typing import Any
 from ..contract import progress
 from ..contract.artifacts import Artifact
 from ..contract.options import FILE_ACCESS, option_keys
-from ..contract.sources import LoadOptions
+from ..contract.sources import LoadOptions, Source
 from ..contract.target import CAPTURED, MODULE, Target
 from ..data.samples import Samples
-from ..errors import MxError, OptionError, OutputError, SourceError, TargetError
+from ..errors import ConversionError, MxError, OptionError, OutputError, SourceError, TargetError, a
 from ..model import narrow, resolve, weights
 from ..plugins import calls, manager
 from ..regular import check_path
@@ -94,6 +94,9 @@ def export(request: Request) -> tuple[Artifact, ...]:
         ways = [_placed(request, way, loaded.name) for way in steps]
         progress.stage("compute the reference")
         jobs = prepare_each(loaded, held, request.verification)
+        for way in ways:
+            described = jobs[way.target].described
+            _check_options(request, way, replace(described.source, inputs=described.specs))
         with _Workshop(request, jobs) as workshop:
             for way in sorted(ways, key=lambda way: len(way.steps)):  # what others are made from comes first
                 workshop.make(way)
@@ -155,7 +158,10 @@ def _check(request: Request) -> dict[str, dict[str, Any]]:
     artifact = _source_artifact(request.source)
     start = artifact.format if artifact is not None else resolve.likely_format(request.source)
     if artifact is not None and start in request.targets:
-        raise SourceError(f"{artifact.path} is a {start} artifact already", "give another --target")
+        raise SourceError(f"{artifact.path} is {a(artifact.format)} artifact already", "give another --target")
+    resolve.check_task(request.source, request.load.task)
+    if artifact is not None and request.load.inputs:
+        raise OptionError(f"--input does not go with {artifact.path}, which declares its own", "leave it out")
     adopted = artifact is not None or start not in (None, MODULE, CAPTURED)
     try:
         ways = _ways(request, start or MODULE, adopted, certain=start is not None)
@@ -164,10 +170,11 @@ def _check(request: Request) -> dict[str, dict[str, Any]]:
             raise
         ways = []  # what the source turns out to be may lead there on another way
     if request.load.weights is not None:
-        weights.locate(request.load.weights)
+        weights.check(request.load.weights)
     if request.verification.sample is not None:
         load_npz(request.verification.sample)
     for way in ways:
+        _check_options(request, way, None)
         _placed(request, way, "model" if request.name is None else request.name, named=request.name is not None)
     return held
 
@@ -218,6 +225,14 @@ def _call(request: Request, step: plan.PlannedStep) -> calls.VerbCall:
     if request.load.allow_file_access and FILE_ACCESS in option_keys(call.kind):
         return call._replace(given={**step.options, FILE_ACCESS: True})
     return call
+
+
+def _check_options(request: Request, way: _Way, source: Source | None) -> None:
+    """Let every target on the way refuse what can't be; `source` is None before the model is loaded."""
+    for name in dict.fromkeys(step.planned.target for step in way.steps):
+        steps = [step for step in way.steps if step.planned.target == name]
+        options = {step.planned.verb: step.options for step in steps}
+        calls.check(steps[0].plugin, options, source, request.precision, request.judgement.data is not None)
 
 
 def _check_judgement(request: Request, routes: Sequence[plan.Route]) -> None:
@@ -318,13 +333,28 @@ class _Workshop:
             failed = staging.failed_place(way.places[-1].with_name(f"{way.places[-1].name}.{step.planned.target}"))
         if step.planned.verb == "export":
             languages = () if way.on_the_way(index) else self.request.languages
-            return Conversion(job, step.plugin, step.options, before, languages, failed).make(draft, verification)
+            conversion = Conversion(job, step.plugin, step.options, before, languages, failed)
+            return self._as_asked(way, index, conversion.make(draft, verification))
         source = before if before is not None else self._adopted(job)
         data = self._opened(source) if step.planned.verb == "quantize" else None
         judgement = self.request.judgement if step.planned.verb == "quantize" else None
         origin = reuse.origin(source, judgement, data, place=self._place_of(way, index - 1, source))
         work = transform.Transformation(step.planned.verb, source, step.plugin, step.options, origin)
-        return work.make(draft, self.request.judgement, data, verification, failed)
+        return self._as_asked(way, index, work.make(draft, self.request.judgement, data, verification, failed))
+
+    def _as_asked(self, way: _Way, index: int, artifact: Artifact) -> Artifact:
+        """The artifact, which bears the precision asked for in its name if it is the last of its way.
+
+        Raises ConversionError where it has another one: a step that quantized nothing.
+        """
+        asked = self.request.precision
+        last = index == len(way.steps) - 1
+        if last and asked is not None and artifact.precision != plan.HALVES.get(asked, asked):
+            raise ConversionError(
+                f"target {way.target!r} wrote {artifact.precision}, not {asked}: nothing here is quantized",
+                "leave --precision out, or look at the options with -k help",
+            )
+        return artifact
 
     def _adopted(self, job: Prepared) -> Artifact:
         """The source itself, which is an artifact."""

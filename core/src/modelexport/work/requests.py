@@ -14,6 +14,7 @@ from ..accuracy.judge import QualityGoal
 from ..contract.artifacts import Artifact
 from ..contract.sessions import Session
 from ..data.samples import Samples, check_reference, open_samples
+from ..errors import OptionError
 from ..gate import budgets
 from ..gate.worker import Child
 
@@ -36,8 +37,14 @@ class Verification:
         cls, enabled: bool, tolerance: Mapping[str, float] | str | None, sample: Path | None = None
     ) -> Verification:
         """`tolerance` as on the command line, or by field. Raises OptionError."""
-        fields = budgets.parse_tolerance(tolerance) if isinstance(tolerance, str) else dict(tolerance or {})
+        fields = budgets.read_tolerance(tolerance)
+        if fields and not enabled:
+            raise OptionError("a tolerance is for the gate, which --no-verify leaves out", "leave one of them out")
         return cls(enabled, fields, sample)
+
+
+#: how many samples are drawn, and by which seed, unless the user says so
+SAMPLES, SEED = 128, 0
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ class Judgement:
     """
 
     data: Any = None
-    samples: int = 128
-    seed: int = 0
+    samples: int = SAMPLES
+    seed: int = SEED
     column: str | None = None
     goal: QualityGoal = QualityGoal()
 
@@ -71,6 +78,11 @@ class Judgement:
         goal = QualityGoal.read(metric, max_drop, evaluate)
         if data is not None:
             check_reference(data, samples, seed, column)
+        elif column is not None or (samples, seed) != (SAMPLES, SEED):
+            raise OptionError(
+                "--samples, --seed and --column say how calibration data is read, and none is given",
+                "add --calibration, or leave them out",
+            )
         return cls(data, samples, seed, column, goal)
 
     @property

@@ -130,6 +130,7 @@ def optimize(
     """Write an optimized copy of the artifact to `out`, or beside it."""
     plugin = manager.require(artifact.format, "optimize")
     options, final = calls.options_for(artifact.format, "optimize", values), beside(artifact, "optimize", out)
+    calls.check(plugin, {"optimize": options}, None, None, calibrated=False)
     work = Transformation("optimize", artifact, plugin, options, reuse.origin(artifact))
     return work.make(final, Judgement(), None, verification)
 
@@ -145,6 +146,7 @@ def quantize(
     refuse_quantized(artifact)
     plugin = manager.require(artifact.format, "quantize")
     options, final = calls.options_for(artifact.format, "quantize", values), beside(artifact, "quantize", out)
+    calls.check(plugin, {"quantize": options}, None, None, judgement.data is not None)
     if judgement.data is not None:
         progress.stage("read the calibration data")
     data = judgement.open(artifact)

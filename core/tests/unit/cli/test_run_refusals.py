@@ -76,7 +76,9 @@ def test_run_refuses(refused, place, row):
 def test_run_refuses_an_output_that_it_can_not_write(refused, place):
     arguments = ["run", "@two.tape", *feed(place), "--output"]
     refused([*arguments, "@out.csv"], OPTION, "out.csv", ".npz or a .json")
-    refused([*arguments, "@gone/out.npz"], OUTPUT, "gone/out.npz")
+    gone = refused([*arguments, "@gone/out.npz"], OUTPUT, "gone/out.npz", "no folder")
+    assert "--output" in gone.hint
+    refused([*arguments, "@two.tape/out.npz"], OUTPUT, "two.tape is in the artifact")
 
 
 def test_run_refuses_options(refused, place):
@@ -104,6 +106,38 @@ def test_benchmark_refuses(refused, place):
     refused(["benchmark", "@two.tape", "--baseline", "@gone.py:net"], SOURCE, "gone.py")
 
 
+@pytest.mark.parametrize("baseline", [[], ["--baseline", "@two.tape"]], ids=["none", "artifact"])
+def test_benchmark_refuses_what_is_said_of_no_source(refused, place, baseline):
+    for arguments in (["--compile"], ["--task", "foo"], ["--weights", "@nets.py"]):
+        refused(["benchmark", "@two.tape", *baseline, *arguments], OPTION, arguments[0], "--baseline")
+
+
+def test_benchmark_refuses_an_option_that_no_artifact_has(refused, place):
+    refused(["benchmark", "@two.tape", "-k", "thread=2"], OPTION, "did you mean 'threads'?")
+    refused(["benchmark", "@two.tape", "-k", "rounder.x=2"], OPTION, "-k rounder.x is for a target that is not")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--weights", "@gone.pt"], ["--task", "foo"], ["--allow-pickle"], ["--allow-download"]], ids=str
+)
+def test_verify_refuses_what_is_said_of_no_source(refused, arguments):
+    refused(["verify", "@two.tape", *arguments], OPTION, arguments[0], "add --source")
+
+
+def test_run_refuses_a_context_without_text(refused, place):
+    refused(["run", "@two.tape", *feed(place), "--context", "The cat sat."], USAGE, "--context", "--text")
+
+
+@pytest.mark.parametrize("verb", ["quantize", "optimize"])
+def test_nothing_is_written_into_an_artifact(refused, verb, rounded):
+    refused([verb, rounded / "net.rounder", "-o", "@two.tape/sub"], OUTPUT, "is in the artifact", "two.tape")
+    refused([verb, rounded / "net.rounder", "-o", "@two.tape/a/b"], OUTPUT, "is in the artifact")
+
+
+def test_no_plugin_is_started_in_an_artifact(refused):
+    refused(["plugin", "new", "mine", "-o", "@two.tape"], OUTPUT, "is in the artifact", "two.tape")
+
+
 def test_verify_refuses_a_sample_without_the_source(refused, place):
     refused(["verify", "@two.tape", *feed(place)[1:]], USAGE, "mx verify --help")
     refused(["verify", "@two.tape", "--sample", "@in.npz"], OPTION, "--source")
@@ -127,7 +161,7 @@ def test_the_error_as_json(refused, place):
         "error": {
             "kind": "SourceError",
             "exit_code": SOURCE,
-            "message": f"{place}/nets.py:goood: there is no 'goood' in it",
+            "message": f"there is no 'goood' in {place}/nets.py",
             "hint": "did you mean 'good'?",
         }
     }

@@ -56,10 +56,17 @@ def test_truncated_safetensors(refused, place):
     refused(["export", "@nets.py:good", "-t", "tape", "--weights", file], SOURCE, "cut.safetensors is damaged")
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_weights_that_are_no_weights(refused, name):
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("weights.safetensors", "is damaged, or no safetensors file"),
+        ("weights.pth", "is nothing that torch.save writes"),
+        ("nets.py", "is code"),
+    ],
+)
+def test_weights_that_are_no_weights(refused, name, what):
     arguments = ["export", "@nets.py:good", "-t", "tape", "--weights", f"@{name}"]
-    refused(arguments, SOURCE, f"{name} is damaged")
+    refused(arguments, SOURCE, f"{name} {what}")
 
 
 class Bomb:

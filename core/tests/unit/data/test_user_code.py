@@ -138,7 +138,7 @@ def test_what_raises_half_way_is_named_with_its_sample_and_line(code):
     [
         ("once", "is a generator, which can be gone through only once"),
         ("number", "is 7, no iterable of samples"),
-        ("wrong", "gives a int, no iterable"),
+        ("wrong", "gives an int, no iterable"),
         ("shared", "gave 0 samples|starts with another"),
         ("unseeded", "starts with another sample each time"),
         ("missing", "there is no 'missing'"),

@@ -16,6 +16,32 @@ COMBINATIONS = [
 ]
 
 
+def test_parts_are_named_together_or_one_after_another(mx, tmp_path):
+    for name, arguments in {"one": ["quantize,source"], "two": ["quantize", "--with", "source"]}.items():
+        assert mx("plugin", "new", name, "--with", *arguments, "-o", tmp_path).code == 0
+        written = {file.name for file in (tmp_path / f"modelexport-{name}").rglob("*.py")}
+        assert {"quantize.py", "source.py"} < written
+
+
+@pytest.mark.parametrize("name", ["onnx", "module", "captured"])
+def test_the_name_of_a_target_is_taken(name, mx, tmp_path):
+    refused = mx("plugin", "new", name, "-o", tmp_path)
+    assert (refused.code, refused.error) == (OptionError.exit_code, f"there is a target {name!r} already")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_format_that_no_target_makes_is_told(mx, tmp_path):
+    written = mx("plugin", "new", "mine", "--consumes", "onx", "-o", tmp_path)
+    assert written.code == 0
+    assert written.err == "note: no target makes 'onx', so only a source can: did you mean 'onnx'?\n"
+    assert mx("plugin", "new", "yours", "--consumes", "onnx", "-o", tmp_path).err == ""
+
+
+def test_a_plugin_says_that_it_is_typed(tmp_path):
+    package = scaffold.write("mine", CAPTURED, tmp_path) / "src" / "modelexport_mine"
+    assert (package / "py.typed").read_bytes() == b""
+
+
 @pytest.mark.parametrize("consumes", [MODULE, CAPTURED, "other"])
 def test_every_scaffold_imports_and_describes_itself(consumes, tmp_path):
     from modelexport.plugins import entries, manager

@@ -4,6 +4,7 @@ export.py     captured program → model.mlpackage
 rewrites.py   a program brought into operators that the converter translates
 operators.py  what Core ML and its converter can't take, and how it is said
 features.py   the model's interface: names, flexible shapes, images, class labels, metadata
+systems.py    the oldest systems to run on, and what they know of quantization
 files.py      the .mlpackage: reading it, and comparing what was written with what was asked
 source.py     an existing .mlpackage as a source
 session.py    model.mlpackage → Session: Core ML's own predictor on macOS, the interpreter elsewhere
@@ -18,9 +19,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
+from modelexport.contract import Target, Verb, check_least, hookimpl, option
 from modelexport.errors import OptionError
 from modelexport.toolkit import importable
 
@@ -74,12 +75,10 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         check_least("bound", self.bound, 1)
-        if self.labels != "processing":
-            check_file("labels", self.labels)
-        if self.image_input is not None:
-            from .features import Image
+        if self.labels is not None or self.image_input is not None:
+            from . import features
 
-            Image.parse(self.image_input)
+            features.check_alone(self)
 
 
 @dataclass(frozen=True)
@@ -158,6 +157,19 @@ def mx_target() -> Target:
         snippets=("swift",),
         details=Details,
     )
+
+
+@hookimpl
+def mx_check(options: Mapping[str, Any], source: Source | None) -> None:
+    export: ExportOptions | None = options.get("export")
+    if export is not None and "quantize" in options:
+        from . import systems
+
+        systems.check(options["quantize"], systems.VERSIONS[export.deployment_target], export.compute_precision)
+    if export is not None and source is not None and source.format != "coreml":
+        from . import features
+
+        features.check(export, source)
 
 
 @hookimpl

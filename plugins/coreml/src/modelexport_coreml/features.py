@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelexport.contract import Captured, Dim, TensorSpec, dims_of
+from modelexport.contract import Captured, Dim, TensorSpec, check_file, dims_of
 from modelexport.errors import OptionError
 from modelexport.toolkit import open_regular, size_combinations
 
@@ -16,6 +16,8 @@ from .backend import coremltools
 from .files import ARRAYS
 
 if TYPE_CHECKING:
+    from modelexport.contract import Source
+
     from . import ExportOptions
 
 #: shapes that Core ML takes in a list
@@ -31,6 +33,25 @@ CARRIED = "processing"
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1}
 
 _IMAGE_HINT = "write name,scale,bias,color, as in x,0.017,-2.1/-2.0/-1.8,RGB; color is RGB, BGR or GRAYSCALE"
+
+
+# --------------------------------------------------------------------------------------- before the work
+
+
+def check_alone(options: ExportOptions) -> None:
+    """Raise OptionError for labels and images that are wrong whatever the model is."""
+    if options.labels is not None and options.labels != CARRIED:
+        check_file("labels", options.labels)
+        _lines(Path(options.labels))
+    if options.image_input is not None:
+        Image.parse(options.image_input)
+
+
+def check(options: ExportOptions, source: Source) -> None:
+    """Raise OptionError for labels that the source doesn't carry, and for what is no image of its inputs."""
+    image_of(source.specs, options.image_input)
+    if options.labels == CARRIED:
+        _carried(source.processing)
 
 
 # --------------------------------------------------------------------------------------- images
@@ -197,8 +218,11 @@ def _lines(path: Path) -> list[str]:
         try:
             text = stream.read().decode("utf-8")
         except UnicodeDecodeError as error:
-            raise OptionError(f"labels={path} is no UTF-8 text: {error.reason}", "save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+            raise OptionError(f"labels={path} is no text file", "give the labels one a line, in UTF-8") from error
+    labels = [line.strip() for line in text.splitlines() if line.strip()]
+    if not labels:
+        raise OptionError(f"labels={path} has no labels in it", "give them one a line")
+    return labels
 
 
 def _carried(processing: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Captured, TensorSpec
 from modelexport.errors import ConversionError, RuntimeFailure, first_line
+from modelexport.toolkit import read_json
 
 from .backend import coremltools, quiet
 
@@ -41,7 +42,7 @@ def load_spec(path: Path) -> Any:
     """The specification of a package. Raises RuntimeFailure for a damaged one, and for another kind of model."""
     with quiet():
         try:
-            spec = coremltools().utils.load_spec(str(path))
+            spec = coremltools().utils.load_spec(str(_root_model(path)))
         except Exception as error:
             raise RuntimeFailure(
                 f"{path.name} is no Core ML package, or a damaged one: {first_line(error)}", "export it again"
@@ -54,10 +55,31 @@ def load_spec(path: Path) -> Any:
     return spec
 
 
+def weights_folder(path: Path) -> Path:
+    """Where a package keeps its weights."""
+    return path / "Data" / "com.apple.CoreML" / "weights"
+
+
+def _root_model(path: Path) -> Path:
+    """The specification's file in a package, or the file itself.
+
+    coremltools finds it too, but writes Manifest.json anew whenever it looks into a package (9.0): who reads an
+    artifact must not write into it.
+    """
+    if not path.is_dir():
+        return path
+    manifest = read_json(path / "Manifest.json", RuntimeFailure)
+    root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+    place = Path(path, "Data", root).resolve()
+    if not place.is_relative_to(path.resolve()):
+        raise RuntimeFailure(f"{root!r} is outside of it", "don't use this package")
+    return place
+
+
 def load_program(path: Path, spec: Any | None = None) -> Any:
     """The ML Program of a package, read back from disk. Raises RuntimeFailure for a damaged one."""
     spec = load_spec(path) if spec is None else spec
-    weights = path / "Data" / "com.apple.CoreML" / "weights"
+    weights = weights_folder(path)
     with quiet():
         reader = coremltools("converters.mil.frontend.milproto.load")
         try:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Build, Dim, LoadOptions, Source, TensorSpec, key_of
-from modelexport.errors import OptionError, SourceError
+from modelexport.errors import OptionError, SourceError, a
 from modelexport.toolkit import copy_as, declared, importable, reading, size_in_file
 
-from . import files, session
+from . import files, session, systems
 from .files import FILE
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from . import ExportOptions
 
 #: specification → the oldest system that reads it
-_SYSTEMS = {6: "iOS15", 7: "iOS16", 8: "iOS17", 9: "iOS18"}
+_SYSTEMS = {version: name for name, version in systems.VERSIONS.items()}
 
 #: colour of an image → its name as an option has it, and how many channels it has
 _COLORS = {10: ("GRAYSCALE", 1), 20: ("RGB", 3), 30: ("BGR", 3)}
@@ -115,7 +115,7 @@ def _outline(path: Path, feature: Any) -> TensorSpec:
 def _dtype(path: Path, feature: Any) -> str:
     kind = files.array_type(feature)
     if kind not in ("float32", "float16", "int32", "float64"):
-        raise SourceError(f"input {feature.name!r} of {path} is a {kind}, not an array of numbers", _CUT)
+        raise SourceError(f"input {feature.name!r} of {path} is {a(kind)}, not an array of numbers", _CUT)
     return kind
 
 
@@ -180,7 +180,7 @@ def _outputs(path: Path, spec: Any) -> tuple[str, ...]:
         kind = feature.type.WhichOneof("Type")
         if kind != "multiArrayType":
             raise SourceError(
-                f"output {feature.name!r} of {path} is a {kind.removesuffix('Type')}, no array", _CUT
+                f"output {feature.name!r} of {path} is {a(kind.removesuffix('Type'))}, no array", _CUT
             )
     return tuple(feature.name for feature in spec.description.output)
 

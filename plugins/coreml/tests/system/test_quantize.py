@@ -37,6 +37,17 @@ def test_weights_in_fewer_bits(options, precision, operator, ratio, wide, quanti
     assert data[1].stat().st_size < ratio * 1.2 * data[0].stat().st_size
 
 
+def test_a_reader_writes_nothing_into_the_artifact(wide, quantize, make, tmp_path):
+    """coremltools would write Manifest.json anew whenever it looks into a package."""
+    places = [wide.path, *wide.path.rglob("*")]
+    before = {place: (place.stat().st_ino, place.stat().st_mtime_ns) for place in places}
+    quantize(wide, tmp_path, mode="linear")
+    with api.run(wide.path) as session:
+        session({"x": np.zeros((1, 64), np.float32)})
+    make(wide.entry_path, tmp_path / "again", ["x:float32[1,64]"], verify=False)
+    assert {place: (place.stat().st_ino, place.stat().st_mtime_ns) for place in places} == before
+
+
 def test_k_means_finds_scikit_learn_though_coremltools_was_imported_without(wide, quantize, tmp_path):
     """The guarded import hides scikit-learn from coremltools alone, and only while it lasts."""
     pytest.importorskip("sklearn")

@@ -75,7 +75,7 @@ def test_what_a_session_can_not_give_is_refused(make, trace, nets, ct, tmp_path)
     with pytest.raises(SourceError, match="takes 2 images"):
         make(stereo, tmp_path)
     painted = trace(nets.Painter, tmp_path / "painter.mlpackage", images[0], outputs=[ct.ImageType("painted")])
-    with pytest.raises(SourceError, match=r"output 'painted' of .* is a image, no array"):
+    with pytest.raises(SourceError, match=r"output 'painted' of .* is an image, no array"):
         make(painted, tmp_path)
 
 

@@ -21,6 +21,7 @@ details.py    what the manifest says beyond that, by which a stranger's is check
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -65,6 +66,9 @@ class ExportOptions:
 
         delegates.check(self.backend)
         check_least("bound", self.bound, 1)
+        for name in self.custom_kernels:
+            if not re.fullmatch(r"\w+::\w+(\.\w+)?", name):
+                raise OptionError(f"custom-kernels={name} names no operator", "write it as my::op or my::op.out")
 
 
 @dataclass(frozen=True)

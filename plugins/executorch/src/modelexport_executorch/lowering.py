@@ -7,13 +7,13 @@ kernels are looked up here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from modelexport.contract import Captured
 from modelexport.errors import ConversionError, first_line
-from modelexport.toolkit import bounded, failed, recaptured, stage, translated
+from modelexport.toolkit import bounded, failed, matching, recaptured, stage, translated
 
 from . import account, backend, delegates, operators, rewrites
 
@@ -37,7 +37,7 @@ def with_bounds(captured: Captured, largest: Mapping[str, int]) -> Captured:
 
 
 def lowered(
-    source: Any, names: Sequence[str], custom: Iterable[str] = (), record: bool = False, fuse: bool = False
+    source: Any, names: Sequence[str], custom: Sequence[str] = (), record: bool = False, fuse: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """The finished ExecuTorch program of the captured one `source`, and what the manifest says of it.
 
@@ -55,7 +55,8 @@ def lowered(
         program = _finished(edge, fuse)
     details["kernels"] = account.kernels(program.executorch_program)
     details["memory"] = account.memory(program.executorch_program)
-    missing = set(details["kernels"]) - backend.kernels(details["kernels"]) - set(custom)
+    brought = matching(details["kernels"], custom, "custom-kernels", "operator of the program")
+    missing = set(details["kernels"]) - backend.kernels(details["kernels"]) - brought
     if missing:
         module = program.exported_program().graph_module
         raise operators.refused(operators.without_kernel(module, sorted(missing)))

@@ -112,6 +112,8 @@ def test_operators_without_a_kernel_are_listed_at_once(make, nets):
 
 
 def test_kernels_of_ones_own_runtime_can_be_named(make, nets):
+    with pytest.raises(OptionError, match=r"custom-kernels=my::gone\.out matches no operator of the program"):
+        make(nets.Histogram(), "x:float32[8]=0..1", custom_kernels="aten::histc.out,my::gone.out")
     artifact = make(nets.Histogram(), "x:float32[8]=0..1", custom_kernels="aten::histc.out", verify=True)
     assert artifact.parity.verified == "structure"
     assert "aten::histc.out" in artifact.parity.reason

@@ -16,6 +16,8 @@ from modelexport_executorch import ExportOptions, QuantizeOptions, RunOptions, d
         ),
         ({"backend": ("qnn",)}, r"qnn.*Qualcomm.*-k backend= takes xnnpack, coreml"),
         ({"bound": 0}, "bound=0 makes no sense"),
+        ({"custom_kernels": ("foo",)}, "custom-kernels=foo names no operator"),
+        ({"custom_kernels": ("aten::add.out", "my::op out")}, "custom-kernels=my::op out names no operator"),
     ],
 )
 def test_exports(options, said):

@@ -28,6 +28,7 @@ from modelexport.errors import OptionError
 from .details import Details
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from modelexport.contract import Artifact, Build, Calibration, Captured, Goal, LoadOptions, Session, Source
@@ -175,6 +176,14 @@ def mx_target() -> Target:
         },
         details=Details,
     )
+
+
+@hookimpl
+def mx_check(options: Mapping[str, Any], calibrated: bool) -> None:
+    from . import choices
+
+    if "quantize" in options:
+        choices.check_calibrated(options["quantize"], calibrated)
 
 
 @hookimpl

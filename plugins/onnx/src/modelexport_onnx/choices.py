@@ -30,6 +30,14 @@ def check(options: QuantizeOptions) -> None:
         raise OptionError(message, hint)
 
 
+def check_calibrated(options: QuantizeOptions, calibrated: bool) -> None:
+    """Raise OptionError where calibration data is lacking that the mode takes ranges from."""
+    static = "int8" if options.preset == TENSORRT else "static quantization"
+    takes = {"static": static, "fp8": "fp8", "auto": static if options.preset == TENSORRT else ""}
+    if not calibrated and (what := takes.get(options.mode)):
+        raise OptionError(f"{what} takes the ranges of activations from data", "give --calibration")
+
+
 def block_size(options: QuantizeOptions) -> int:
     """Weights that share a scale: as asked, or what is usual."""
     return options.block_size or (128 if options.preset == TENSORRT else 32)

@@ -74,12 +74,33 @@ def operators(model: Any) -> dict[str, int]:
     return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
 
+def is_quantized(model: Any, original: Any) -> bool:
+    """Whether a copy of `original`, which isn't quantized, computes or stores anything in fewer bits.
+
+    Other operators alone say nothing: ONNX Runtime's quantizers write a Gemm as MatMul and Add in any case.
+    """
+    has_operators = any(node.op_type in QUANTIZED for node in nodes(model))
+    return has_operators or bool(stored_narrow(model) - stored_narrow(original))
+
+
 def refuse_quantized(model: Any) -> None:
     """Raise ArtifactError for a model that is quantized already."""
     if kinds := sorted({node.op_type for node in nodes(model)} & QUANTIZED):
         raise ArtifactError(
             f"the model is quantized already: it has {', '.join(kinds)}", "quantize the floating-point model"
         )
+
+
+def stored_narrow(model: Any) -> set[str]:
+    """The weights that are stored as integers of 8 bits or fewer, or in float8, by their names."""
+    return {tensor.name for tensor in model.graph.initializer if tensor.data_type in _narrow_types()}
+
+
+def _narrow_types() -> set[int]:
+    from onnx import TensorProto
+
+    names = ("INT8", "UINT8", "INT4", "UINT4", "FLOAT8E4M3FN")
+    return {TensorProto.DataType.Value(name) for name in names}
 
 
 # --------------------------------------------------------------------------------------- types

@@ -9,6 +9,7 @@ types, precision    the types in a model, and what it computes in
 outputs             the outputs as a file declares them
 running             what a session on ONNX Runtime reads of an artifact's details, for a `StandIn`
 QuantizeOptions     the options of `mx quantize` for ONNX artifacts
+check_calibrated    refuses a quantization that takes data where there is none
 quantized           a quantized copy of an ONNX artifact, proven on ONNX Runtime
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import QuantizeOptions
+from .choices import check_calibrated
 from .contents import STANDARD, foreign, nodes, outputs, place, precision, types
 from .files import FILE, copy, load_graph
 from .session import running
@@ -30,6 +32,7 @@ __all__ = [
     "FILE",
     "STANDARD",
     "QuantizeOptions",
+    "check_calibrated",
     "copy",
     "foreign",
     "load_graph",

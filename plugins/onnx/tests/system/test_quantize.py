@@ -368,15 +368,55 @@ def test_auto_takes_nothing_that_is_slower(zoo, tmp_path, monkeypatch, data):
         assert all(set(trial.latency.values()) == {3.0} for trial in trials)
 
 
-def test_auto_leaves_a_model_too_small_to_gain_and_says_so(tmp_path):
+def test_auto_refuses_a_model_too_small_to_gain(tmp_path):
     from torch import nn
 
     tiny = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
     (artifact,) = mx.export(tiny, "onnx", tmp_path, inputs=["x:float32[1,3,8,8]"], name="tiny", verify=False)
-    made = mx.quantize(artifact.path)
-    assert made.parity.verified is True
-    assert made.precision == "float32"
-    assert "nothing is quantized" in made.notes[0]
+    with pytest.raises(ConversionError, match=r"nothing here is large enough for 8 bits .*: the layers are Conv"):
+        mx.quantize(artifact.path)
+    assert [path.name for path in tmp_path.iterdir()] == [artifact.path.name]
+
+
+# --------------------------------------------------------------------------------------- operators that are named
+
+
+@pytest.mark.parametrize("mode", ["auto", "dynamic", "weight-only"])
+@pytest.mark.parametrize("kind", ["Gone", "LSTM", "gemm"])
+def test_an_operator_that_the_model_lacks(mode, kind, zoo, tmp_path):
+    with pytest.raises(OptionError, match=f"op-types={kind} matches no operator") as caught:
+        mx.quantize(zoo("convolutions").path, tmp_path / "q", options={"mode": mode, "op-types": f"Gemm,{kind}"})
+    assert "Gemm" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["auto", "dynamic", "weight-only"])
+def test_an_operator_that_is_never_quantized(mode, zoo, tmp_path):
+    with pytest.raises(ConversionError, match=r"Add|changes nothing"):
+        mx.quantize(zoo("convolutions").path, tmp_path / "q", options={"mode": mode, "op-types": "Add"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_has_what_is_quantized_and_nothing_else(zoo, tmp_path):
+    """ONNX Runtime writes every Gemm of a dynamic model as MatMul and Add, those that are left too."""
+    graph = "perceptron"
+    names = {layer.name for layer in _layers(zoo(graph), tmp_path / "all")}
+    assert len(names) > 1
+    kept = sorted(names)[0]
+    rows = _layers(zoo(graph), tmp_path / "left", exclude=kept)
+    assert {layer.name for layer in rows} == names - {kept}
+
+
+def test_named_operators_are_quantized_whatever_the_quantizer_turns_them_into(zoo, graphs, tmp_path):
+    rows = _layers(zoo("perceptron"), tmp_path / "gemm", **{"op-types": "Gemm"})
+    assert {layer.kind for layer in rows} == {"Gemm"}
+    every = [node.name for node in graphs.Written(zoo("perceptron")).all("Gemm")]
+    assert [layer.name for layer in rows] == every
+
+
+def _layers(artifact, out, **options):
+    made = mx.quantize(artifact.path, out, options={"mode": "dynamic", **options}, verify=False)
+    return made.quantization_report().layers
 
 
 # --------------------------------------------------------------------------------------- simulation

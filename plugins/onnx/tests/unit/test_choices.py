@@ -2,7 +2,7 @@
 
 import pytest
 from modelexport.errors import OptionError
-from modelexport_onnx import ExportOptions, QuantizeOptions, RunOptions
+from modelexport_onnx import ExportOptions, QuantizeOptions, RunOptions, mx_check
 
 FP8 = {"mode": "fp8", "preset": "tensorrt"}
 
@@ -63,3 +63,17 @@ def test_a_library_of_operators_that_is_not_there():
     assert RunOptions(custom_ops="libops.so").custom_ops == "libops.so"  # the loader looks for it
     with pytest.raises(OptionError, match="threads=-1"):
         RunOptions(threads=-1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mode": "static"}, FP8, {"preset": "tensorrt"}, {"preset": "tensorrt", "mode": "static"}], ids=str
+)
+def test_ranges_of_activations_take_data(options):
+    with pytest.raises(OptionError, match="takes the ranges of activations from data"):
+        mx_check({"quantize": QuantizeOptions(**options)}, calibrated=False)
+    mx_check({"quantize": QuantizeOptions(**options)}, calibrated=True)
+
+
+@pytest.mark.parametrize("mode", ["auto", "dynamic", "weight-only", "float16"])
+def test_other_modes_do_without_data(mode):
+    mx_check({"export": ExportOptions(), "quantize": QuantizeOptions(mode=mode)}, calibrated=False)

@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelexport.contract import Target, Verb, check_file, check_least, hookimpl, option
+from modelexport.contract import Target, Verb, check_file, check_least, check_writable, hookimpl, option
 
 from . import flavours
 from .details import Details
@@ -93,6 +93,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_least("device", self.device, 0)
+        check_writable("runtime-cache", self.runtime_cache)
         for path in self.plugins:
             check_file("plugins", path)
 
@@ -162,6 +163,18 @@ def mx_target() -> Target:
 def mx_machine() -> Mapping[str, str]:
     lacks = flavours.lacking() or flavours.without_bindings()
     return {"run": lacks} if lacks else {}
+
+
+@hookimpl
+def mx_check(options: Mapping[str, Any], source: Source | None, precision: str | None, calibrated: bool) -> None:
+    from . import choices, quantize
+
+    if "quantize" in options:
+        quantize.check_calibrated(options["quantize"], calibrated)
+    if "export" in options:
+        choices.check_machine(options["export"], flavours.choose(options["export"].flavour))
+        if source is not None:
+            choices.check_source(options["export"], source, precision)
 
 
 @hookimpl

@@ -93,13 +93,7 @@ def request(path: Path, options: ExportOptions, inputs: Sequence[TensorSpec], pr
     """
     model = onnx.load_graph(path)
     flavour = flavours.choose(options.flavour)
-    choices.check_flavour(options, flavour)
-    for name, asked in (("refit", options.refit), ("strip", options.strip)):
-        if asked and (lacks := flavours.lacking()):
-            raise OptionError(
-                f"{name}=true takes a GPU while the engine is built, and this machine has {lacks}",
-                "leave it out, or build on a machine with a GPU",
-            )
+    choices.check_machine(options, flavour)
     sms = flavours.resolve(flavour, options.sm, onnx.types(model) | {precision})
     spans = profiles.make(inputs, options.profile, options.bound)
     return Request(path, model, flavour, sms, spans, tuple(inputs), options)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelexport.contract import check_file
+from modelexport.contract import CAPTURED, MODULE, check_file, check_writable
 from modelexport.errors import OptionError
 
 from . import flavours, profiles
 
 if TYPE_CHECKING:
+    from modelexport.contract import Source
+
     from . import ExportOptions
     from .flavours import Flavour
+
+
+#: what a model in PyTorch does not compute in by itself
+INTEGERS = ("int8", "fp8", "int4")
 
 
 def check(options: ExportOptions) -> None:
@@ -24,10 +30,33 @@ def check(options: ExportOptions) -> None:
         profiles.check_text(text)
     for path in options.plugins:
         check_file("plugins", path)
+    check_writable("timing-cache", options.timing_cache)
     flavours.check_names(options.sm)
     flavours.check_types(options.sm, {flavours.PRECISIONS.get(options.precision, "float32")})
     if options.flavour != flavours.AUTO:
         check_flavour(options, flavours.BY_NAME[options.flavour])
+
+
+def check_source(options: ExportOptions, source: Source, precision: str | None) -> None:
+    """Raise OptionError for profiles that don't fit the inputs, and for a precision that the source lacks."""
+    profiles.make(source.specs, options.profile, options.bound)
+    if options.precision in INTEGERS and precision is None and source.format in (MODULE, CAPTURED):
+        raise OptionError(
+            f"precision={options.precision}: {source.ref} is not quantized",
+            f"give --precision {options.precision}",
+        )
+
+
+def check_machine(options: ExportOptions, flavour: Flavour) -> None:
+    """Raise OptionError for what the flavour lacks, or this machine to build with it."""
+    check_flavour(options, flavour)
+    flavours.check_here(flavour, options.sm)
+    for name, asked in (("refit", options.refit), ("strip", options.strip)):
+        if asked and (lacks := flavours.lacking()):
+            raise OptionError(
+                f"{name}=true takes a GPU while the engine is built, and this machine has {lacks}",
+                "leave it out, or build on a machine with a GPU",
+            )
 
 
 def check_flavour(options: ExportOptions, flavour: Flavour) -> None:

@@ -100,8 +100,7 @@ def resolve(flavour: Flavour, asked: Sequence[str], types: set[str]) -> tuple[st
         return _usual(flavour, types)
     if flavour.ahead:
         check_ahead(flavour, names)
-    for name in names:
-        _check_here(flavour, name)
+    check_here(flavour, asked)
     check_types(asked, types)
     return tuple(sorted(names, key=_number))
 
@@ -138,6 +137,13 @@ def check_ahead(flavour: Flavour, asked: Sequence[str]) -> None:
                 f"it builds for {', '.join(flavour.sms)}; "
                 f"for {name}, -k flavour=tensorrt on a machine that has one",
             )
+
+
+def check_here(flavour: Flavour, asked: Sequence[str]) -> None:
+    """Raise OptionError for a GPU that the flavour builds for only where it is, and that isn't here."""
+    for name in _named(asked):
+        if name != AUTO:
+            _check_here(flavour, name)
 
 
 def _named(asked: Sequence[str]) -> list[str]:

@@ -107,7 +107,14 @@ def text(profile: Profile) -> str:
 def check_text(text: str) -> None:
     """Raise OptionError for a profile that can't be read, whatever the model is."""
     for part in _parts(text):
-        _numbers(part.partition("=")[2], part)
+        name, _, value = part.partition("=")
+        low, best, high = _numbers(value, part)
+        if not name.strip():
+            raise OptionError(f"the profile {part!r} names no input or dim", _EXAMPLE)
+        if not len(low) == len(best) == len(high):
+            raise OptionError(f"profile {part!r}: the three shapes differ in their number of dims", _EXAMPLE)
+        for sizes in zip(low, best, high, strict=True):
+            _check_order(Sizes(*sizes), name, part)
 
 
 def read(text: str, specs: Sequence[TensorSpec]) -> Profile:
@@ -165,8 +172,7 @@ def _of_input(spec: TensorSpec, shapes: list[list[int]], part: str) -> dict[str,
 
 
 def _keep(profile: dict[str, Sizes], dim: Dim, sizes: Sizes, part: str) -> None:
-    if not sizes.min <= sizes.opt <= sizes.max:
-        raise OptionError(f"profile {part!r}: {dim.name}={sizes} is not in order", "write MIN:OPT:MAX")
+    _check_order(sizes, dim.name, part)
     for size in (sizes.min, sizes.opt, sizes.max):
         if not dim.allows(size):
             raise OptionError(
@@ -178,6 +184,11 @@ def _keep(profile: dict[str, Sizes], dim: Dim, sizes: Sizes, part: str) -> None:
             f"profile {part!r}: {dim.name} is {sizes} here, and {profile[dim.name]} in another input",
             "inputs that share a dim share its sizes",
         )
+
+
+def _check_order(sizes: Sizes, name: str, part: str) -> None:
+    if not sizes.min <= sizes.opt <= sizes.max:
+        raise OptionError(f"profile {part!r}: {name}={sizes} is not in order", "write MIN:OPT:MAX")
 
 
 def _check_covered(dim: Dim, sizes: Iterable[Sizes]) -> None:

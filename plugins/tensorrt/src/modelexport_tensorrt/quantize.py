@@ -53,6 +53,11 @@ def quantize(
     )
 
 
+def check_calibrated(options: QuantizeOptions, calibrated: bool) -> None:
+    """Raise OptionError where calibration data is lacking."""
+    onnx.check_calibrated(for_onnx(options), calibrated)
+
+
 def for_onnx(options: QuantizeOptions) -> onnx.QuantizeOptions:
     """The options as the ONNX plugin takes them. Raises OptionError where they don't go together."""
     in_blocks = options.mode == "int4"

@@ -22,7 +22,7 @@ details.py     what the manifest says beyond that, by which a stranger's is chec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelexport.contract import Target, Verb, check_least, hookimpl, option
 
@@ -30,6 +30,7 @@ from . import options as checks
 from .details import Details
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from modelexport.contract import Artifact, Build, Calibration, Goal, Session, Source
@@ -138,6 +139,14 @@ def mx_target() -> Target:
         },
         details=Details,
     )
+
+
+@hookimpl
+def mx_check(options: Mapping[str, Any], source: Source | None) -> None:
+    if source is not None and "export" in options:
+        from . import export
+
+        export.checked(source, options["export"])
 
 
 @hookimpl

@@ -26,9 +26,7 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
 
     Raises SourceError for what is no language model in a folder, OptionError for what its shapes don't allow.
     """
-    folder = _folder(source)
-    served = Serving(options.tp, options.kv_cache, options.max_batch_size, options.max_seq_len)
-    serving.check(served, files.read_json(folder / files.CONFIG, SourceError))
+    folder, served = checked(source, options)
     format = FORMATS.get(options.quantization)
     if format is not None:
         return _quantized(source, folder, out, options, format, served)
@@ -36,6 +34,14 @@ def export(source: Source, out: Path, options: ExportOptions) -> Build:
     if options.engine:
         engine.build(folder, out, served, options.dtype)
     return writing.finish(out, served, written, options.engine)
+
+
+def checked(source: Source, options: ExportOptions) -> tuple[Path, Serving]:
+    """The source's folder, and how it is to be served. Raises SourceError, OptionError, before any work."""
+    folder = _folder(source)
+    served = Serving(options.tp, options.kv_cache, options.max_batch_size, options.max_seq_len)
+    serving.check(served, files.read_json(folder / files.CONFIG, SourceError))
+    return folder, served
 
 
 def _folder(source: Source) -> Path:

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from modelexport import Source
 from modelexport.contract import build_options
-from modelexport.errors import OptionError
-from modelexport_tensorrt_llm import ExportOptions, QuantizeOptions, RunOptions
+from modelexport.errors import OptionError, SourceError
+from modelexport_tensorrt_llm import ExportOptions, QuantizeOptions, RunOptions, mx_check
 
 
 def build(kind, values):
@@ -75,3 +77,23 @@ def test_checking_options_imports_nothing_heavy():
         "assert not {'torch', 'transformers', 'modelopt', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source(None, ref="net.py:net"), "net.py:net is no Hugging Face folder"),
+        (Source(None, ref="here", path=Path("gone")), "here is no Hugging Face folder"),
+    ],
+)
+def test_a_source_that_is_no_folder_is_refused_before_any_work(source, message):
+    mx_check({"export": ExportOptions()}, None)
+    with pytest.raises(SourceError, match=message):
+        mx_check({"export": ExportOptions()}, source)
+
+
+def test_a_folder_of_another_task_is_refused_before_any_work(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    source = Source(None, ref="bert", path=tmp_path, processing={"task": "text-classification"})
+    with pytest.raises(SourceError, match="bert is for text-classification"):
+        mx_check({"export": ExportOptions()}, source)

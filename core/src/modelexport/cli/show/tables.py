@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import Any, TextIO
 
 import click
+
+_out: ContextVar[TextIO | None] = ContextVar("out", default=None)
+
+
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """Keep stdout for `as_json`: whatever else is printed meanwhile goes to stderr."""
+    token = _out.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _out.reset(token)
 
 
 def as_json(value: Any) -> None:
     import json
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str), file=_out.get())
 
 
 def columns(rows: Sequence[Sequence[str]]) -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelexport.contract import Artifact, Build
-from modelexport.errors import OptionError
 from modelexport.toolkit import failed, matching, stage, translated
 
-from .. import files
+from .. import files, systems
 from ..backend import coremltools, quiet
 from ..files import FILE
 from . import account, activations, weights
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
     from .. import QuantizeOptions
 
-#: the specification that knows 4-bit integers, blocks and a palette for each group of channels: iOS 18, macOS 15
-_IOS18 = 9
-
-#: the one that knows operators that quantize: iOS 17, macOS 14
-_IOS17 = 8
-
 
 def quantize(artifact: Artifact, out: Path, options: QuantizeOptions, calibration: Calibration | None) -> Build:
     """Write a copy of the artifact with compressed weights, and 8-bit activations where asked, into `out`.
@@ -40,10 +33,13 @@ def quantize(artifact: Artifact, out: Path, options: QuantizeOptions, calibratio
     for what the artifact's system does not take and for patterns that match nothing, ConversionError where
     coremltools fails or nothing is left to compress.
     """
+    spec, folder = files.load_spec(artifact.entry_path), files.weights_folder(artifact.entry_path)
     with quiet():
-        model = coremltools().models.MLModel(str(artifact.entry_path), skip_model_load=True)
+        # From the path, coremltools would write into the artifact.
+        stored = {"weights_dir": str(folder)} if folder.is_dir() else {}
+        model = coremltools().models.MLModel(spec, skip_model_load=True, **stored)
     version = model.get_spec().specificationVersion
-    _check_system(version, artifact, options)
+    systems.check(options, version, artifact.precision)
     with quiet():
         constants = weights.constants(model)
     program = files.load_program(artifact.entry_path) if options.mode == "activations" else None
@@ -58,26 +54,12 @@ def quantize(artifact: Artifact, out: Path, options: QuantizeOptions, calibratio
         with _attempt("quantize the activations"):
             model = activations.quantized(model, ends, operators)
     with _attempt("compress the weights"):
-        model = weights.compressed(model, chosen, options, options.group_size if version >= _IOS18 else 0)
+        model = weights.compressed(
+            model, chosen, options, options.group_size if version >= systems.VERSIONS["iOS18"] else 0
+        )
     with quiet():
         model.save(str(out / FILE))
     return account.build(artifact, out, chosen, operators, options, calibration is not None)
-
-
-def _check_system(version: int, artifact: Artifact, options: QuantizeOptions) -> None:
-    if options.mode == "linear" and options.bits == 4 and version < _IOS18:
-        raise OptionError(
-            "4-bit integers need iOS 18", "export with -k deployment-target=iOS18, or use -k mode=palettize"
-        )
-    if options.mode != "activations":
-        return
-    if version < _IOS17:
-        raise OptionError("8-bit activations need iOS 17", "export with -k deployment-target=iOS17")
-    if artifact.precision != "float16":
-        raise OptionError(
-            "8-bit activations are for what the Neural Engine computes, in float16",
-            "export with -k compute-precision=float16",
-        )
 
 
 @contextmanager

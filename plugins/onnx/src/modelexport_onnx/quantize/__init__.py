@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelexport.contract import Build, QuantizationReport, QuantizedLayer
 from modelexport.errors import ConversionError, OptionError
-from modelexport.toolkit import load_golden
+from modelexport.toolkit import load_golden, matching
 
 from .. import choices, contents, files
 from ..graph import Graph
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from modelexport.contract import Artifact, Calibration, Goal
 
     from .. import QuantizeOptions
+    from ..graph import Layer
     from .recipes import Recipe
 
 #: how much slower than the floating-point model `auto` lets the quantized one be, noise included
@@ -87,26 +88,47 @@ def _attempts(
             "for a smaller model of another kind, try --mode float16",
         )
     automatic = options.mode == "auto" and options.preset != choices.TENSORRT  # whose speed can't be measured here
+    kinds = matching((node.op_type for node in model.graph.node), options.op_types, "op-types", "operator")
+    options = replace(options, op_types=tuple(sorted(kinds)))
     limit = goal.max_drop if goal.max_drop is not None else AUTO_DROP * abs(goal.baseline) if automatic else None
     attempts: list[Attempt] = []
     for candidate in recipes.choose(options, layers, calibration is not None):
         attempt = Attempt.make(candidate, model, bench, options, calibration, goal, limit)
         if not attempt.changed and not automatic:
-            raise ConversionError(
-                f"{options.mode} quantization changes nothing in this model: its layers are "
-                f"{', '.join(sorted({layer.kind for layer in layers}) or ['embeddings'])}",
-                "leave --mode out, choose another, or name the operators with -k op-types=…",
-            )
+            raise _nothing_done(options, layers, attempt)
         attempts.append(attempt)
         # Folded weights make the same graph once it is loaded: what seems slower there is the machine.
         no_slower = candidate.kind == "folded" or attempt.worst <= NO_SLOWER
-        if not automatic or (attempt.holds and no_slower):
+        if not automatic or (attempt.changed and attempt.holds and no_slower):
             return attempts
+    if not any(attempt.changed for attempt in attempts):
+        raise _nothing_done(options, layers, attempts[-1])
     if goal.max_drop is not None and not any(attempt.holds for attempt in attempts):
         return [*attempts, min(attempts, key=lambda attempt: attempt.drop)]  # core says that it falls short
     raise ConversionError(
         "no 8-bit form of this model keeps its accuracy and is no slower here: " + "; ".join(map(str, attempts)),
         "choose one with --mode to get it all the same",
+    )
+
+
+def _nothing_done(options: QuantizeOptions, layers: Sequence[Layer], attempt: Attempt) -> ConversionError:
+    """The error where no layer is in fewer bits: a copy in the precision asked for has at least one."""
+    if attempt.left:
+        return ConversionError(
+            f"the accuracy holds only where all of {', '.join(sorted(attempt.left))} stay in float32",
+            "let it fall further with --max-drop, or choose another --mode",
+        )
+    kinds = ", ".join(sorted({layer.kind for layer in layers}) or ["embeddings"])
+    if options.mode == "auto":
+        named = f" among {', '.join(options.op_types)}" if options.op_types else ""
+        named += " that is not excluded" if options.exclude else ""
+        return ConversionError(
+            f"nothing here{named} is large enough for 8 bits to save anything: the layers are {kinds}",
+            "leave the model as it is; -k op-types=… and -k exclude=… say what is left out",
+        )
+    return ConversionError(
+        f"{options.mode} quantization changes nothing in this model: its layers are {kinds}",
+        "leave --mode out, choose another, or name the operators with -k op-types=…",
     )
 
 
@@ -127,8 +149,8 @@ def _build(
         calibrated=final.recipe.kind == "static",
     )
     details = {"operators": contents.operators(model), "session": dict(final.config), **details}
-    precision = final.recipe.precision if final.changed else artifact.precision
-    return Build(files.FILE, ("onnx", "onnxruntime"), precision, details, tuple(final.notes()), report)
+    tools, notes = ("onnx", "onnxruntime"), tuple(final.notes())
+    return Build(files.FILE, tools, final.recipe.precision, details, notes, report)
 
 
 def _in_activations(rows: Sequence[QuantizedLayer], options: QuantizeOptions) -> tuple[QuantizedLayer, ...]:

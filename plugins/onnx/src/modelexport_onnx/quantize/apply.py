@@ -35,6 +35,8 @@ def quantize(
     if recipe.kind == "static":
         untouched |= _clipping(copied)
         untouched |= set() if recipe.products else _variable(copied)
+    if recipe.writer != "onnxruntime" and recipe.op_types:
+        untouched |= {node.name for node in copied.graph.node if node.op_type not in recipe.op_types}
     with _translated(recipe):
         quantized = _written(copied, recipe, left, untouched, ranges)
     # Where ONNX Runtime knows shapes it fuses sums into SkipLayerNormalization, whose kernel is slow on CPUs.
@@ -93,20 +95,29 @@ def _clipping(model: Any) -> set[str]:
 def _dynamic(model: Any, recipe: Recipe, left: Collection[str]) -> Any:
     from onnxruntime.quantization import quantize_dynamic
 
+    kinds = recipe.op_types or DYNAMIC
+    others = [node.name for node in model.graph.node if node.op_type not in kinds]
     with scratch("quantize") as folder:
         place = folder / files.FILE
         quantize_dynamic(
             _taken(model, folder),
             place,
-            op_types_to_quantize=list(recipe.op_types or DYNAMIC),
+            op_types_to_quantize=[*kinds, *(["MatMul"] if "Gemm" in kinds else [])],
             per_channel=recipe.per_channel,
             reduce_range=recipe.reduce_range,
             weight_type=_type(recipe.weight),
-            nodes_to_exclude=list(left),
+            nodes_to_exclude=_as_products(model, {*left, *others}),
             use_external_data_format=_large(model),
             extra_options={"DefaultTensorType": 1, "MatMulConstBOnly": True},
         )
         return files.load(place)
+
+
+def _as_products(model: Any, names: Collection[str]) -> list[str]:
+    """The nodes by the names that they have when ONNX Runtime quantizes: first, it writes each Gemm as a MatMul,
+    with a name of its own, and an Add."""
+    gemms = [node.name for node in model.graph.node if node.op_type == "Gemm" and node.name in names]
+    return [*names, *(f"{name}_MatMul" for name in gemms)]
 
 
 def _blockwise(model: Any, recipe: Recipe, nodes: Iterable[str]) -> Any:

@@ -114,7 +114,7 @@ class Attempt:
     @property
     def changed(self) -> bool:
         """Whether anything is quantized at all."""
-        return contents.operators(self.quantized) != contents.operators(self.smoothed)
+        return contents.is_quantized(self.quantized, self.smoothed)
 
     @property
     def worst(self) -> float:
@@ -220,8 +220,6 @@ class Attempt:
     def notes(self) -> list[str]:
         """What the user is shown at once."""
         shown = ", ".join(f"{ratio:.2f} × at {case!r}" for case, ratio in self.latency.items())
-        if not self.changed:
-            return ["nothing is quantized: no weights here are large enough for it to save anything"]
         notes = [f"{self.recipe.mode}: {self.recipe.why}"] if self.recipe.why else []
         if shown:
             notes.append(f"latency {shown}, relative to the artifact it was made from")

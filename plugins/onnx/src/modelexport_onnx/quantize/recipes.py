@@ -102,15 +102,12 @@ def choose(options: QuantizeOptions, layers: Sequence[Layer], calibrated: bool) 
 
     Raises OptionError for one that needs calibration data that there is not.
     """
+    choices.check_calibrated(options, calibrated)
     preset = machine.kind() if options.preset == "auto" else options.preset
     if preset == choices.TENSORRT:
         recipes = [TENSORRT["static" if options.mode == "auto" else options.mode]]
     else:
         recipes = _for_processor(options, layers, calibrated)
-    for recipe in recipes:
-        if recipe.kind == "static" and not calibrated:
-            what = recipe.precision if recipe.elsewhere else "static quantization"
-            raise OptionError(f"{what} takes the ranges of activations from data", "give --calibration")
     return [_complete(recipe, PRESETS.get(preset, {}), options) for recipe in recipes]
 
 
@@ -141,6 +138,13 @@ def _automatic(layers: Sequence[Layer], calibrated: bool) -> list[Recipe]:
     return [*recipes, Recipe("folded", why, smooth=False)]
 
 
+def _embeddings(options: QuantizeOptions) -> bool | None:
+    """Whether tables are stored in 8 bits, where the user says so: by the option, or among operators named."""
+    if options.embeddings is not None or not options.op_types:
+        return options.embeddings
+    return "Gather" in options.op_types
+
+
 def _complete(recipe: Recipe, preset: Mapping[str, Any], options: QuantizeOptions) -> Recipe:
     """The recipe with the preset's decisions, and over them the user's own."""
     asked = {
@@ -150,7 +154,7 @@ def _complete(recipe: Recipe, preset: Mapping[str, Any], options: QuantizeOption
         "symmetric": options.symmetric,
         "reduce_range": options.reduce_range,
         "smooth": options.smooth,
-        "embeddings": options.embeddings,
+        "embeddings": _embeddings(options),
         "op_types": options.op_types or None,
         "block_size": choices.block_size(options) if options.mode == "weight-only" else None,
     }

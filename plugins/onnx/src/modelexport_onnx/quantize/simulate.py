@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modelexport.contract import Session
 from modelexport.toolkit import steps
 
-from .. import details, graph, session
+from .. import contents, details, graph, session
 
 if TYPE_CHECKING:
     from modelexport.contract import Array, Arrays, Artifact
@@ -151,6 +151,7 @@ class _Merger:
         self._float_makers = {name: node for node in float_model.graph.node for name in node.output}
         self._makers = {name: node for node in model.graph.node for name in node.output}
         self._quantizers = {n.input[0]: n for n in model.graph.node if n.op_type == "QuantizeLinear"}
+        self._narrow = contents.stored_narrow(model) - contents.stored_narrow(float_model)
         present = {tensor.name: tensor for tensor in model.graph.initializer}
         # A dequantized bias bears the name of the bias itself, and a transposed weight that of the weight.
         self._renamed = {
@@ -207,12 +208,29 @@ class _Merger:
         return forms[-1][2]
 
     def _maker(self, node: Any, outputs: Sequence[str]) -> Any | None:
-        """What makes a node's outputs in the quantized model, in another way; None where they are not made so."""
+        """What makes a node's outputs in the quantized model, in another way; None where they are not made so.
+
+        A node that is merely written in other operators, as a Gemm that is left as MatMul and Add, is not.
+        """
         makers = [self._makers.get(name) for name in outputs]
         first = makers[0]
         if first is None or None in makers:
             return None
-        return first if first.op_type != node.op_type or list(first.input) != list(node.input) else None
+        other = first.op_type != node.op_type or list(first.input) != list(node.input)
+        return first if other and self._narrows(first) else None
+
+    def _narrows(self, maker: Any) -> bool:
+        """Whether `maker`, or what stands before it up to the next tensor of the floating-point model, is in fewer
+        bits."""
+        waiting, seen = [maker], set[str]()
+        while waiting:
+            node = waiting.pop()
+            if node.op_type in contents.QUANTIZED or self._narrow.intersection(node.input):
+                return True
+            new = {name for name in node.input if name in self._makers and name not in self._float_makers} - seen
+            seen |= new
+            waiting += [self._makers[name] for name in new]
+        return False
 
     def _twin(self, node: Any, name: str) -> Any:
         """The floating-point form of a node, and of those before it whose outputs the quantized model lacks."""
