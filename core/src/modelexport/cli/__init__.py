@@ -138,7 +138,10 @@ def main() -> NoReturn:
 
 
 def _crash(name: str) -> MxError:
-    """The error for work that a signal has ended."""
+    """The error for work that a signal has ended, and that could put nothing in order itself."""
+    from ..store import scratch
+
+    scratch.clear()
     if name == "SIGKILL":
         return RuntimeFailure("the process was killed (SIGKILL)", "out of memory? Try smaller sizes")
     return RuntimeFailure(

@@ -38,9 +38,8 @@ def scratch(purpose: str) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         try:
-            root = Path(tempfile.gettempdir())
-            _clear(root, _SCRATCH)
-            folder = stack.enter_context(_held(root, f"modelexport-{purpose}."))
+            clear()
+            folder = stack.enter_context(_held(Path(tempfile.gettempdir()), f"modelexport-{purpose}."))
         except OSError as error:
             raise OutputError(
                 f"can't write into the temporary folder: {error.strerror or error}",
@@ -79,6 +78,11 @@ def discard(path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------- leftovers
+
+
+def clear() -> None:
+    """Remove what killed runs left in the temporary folder, and what that accounts for."""
+    _clear(Path(tempfile.gettempdir()), _SCRATCH)
 
 
 def _clear(root: Path, ours: re.Pattern[str]) -> None:
