@@ -23,9 +23,10 @@ from .errors import ArtifactError
 from .gate.opening import open_artifact
 from .regular import check_path
 from .store import manifest
-from .work import export as exporting
 from .work import recheck, transform
+from .work.export import export as export_all
 from .work.requests import Judgement, Verification
+from .work.ways import Request
 
 PathLike = str | os.PathLike[str]
 
@@ -75,7 +76,7 @@ def export(
     ParityError leaves the artifact as `NAME.TARGET.failed` for inspection.
     """
     with telling(progress):
-        request = exporting.Request(
+        request = Request(
             source,
             (targets,) if isinstance(targets, str) else tuple(dict.fromkeys(targets)),
             Path(out),
@@ -89,7 +90,7 @@ def export(
             languages=tuple(snippet),
             precision=precision,
         )
-        return exporting.export(request)
+        return export_all(request)
 
 
 def load(path: PathLike) -> Artifact:
