@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from modelexport.contract import Artifact, TensorSpec
@@ -26,6 +27,8 @@ def main():
                         manifest.write(Artifact(draft, "toy", "part.bin", SPEC, SPEC, files=files))
                         staging.publish(draft, final)
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         pids.append(pid)

@@ -6,6 +6,7 @@ A subcommand's file is imported only when it is the one asked for, so `mx --help
 from __future__ import annotations
 
 import io
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -138,10 +139,15 @@ def main() -> NoReturn:
 
 
 def _crash(name: str) -> MxError:
-    """The error for work that a signal has ended, and that could put nothing in order itself."""
+    """The error for work that died, and could put nothing in order itself; `name` says how."""
     from ..store import scratch
 
     scratch.clear()
+    if name.startswith("exit"):
+        return RuntimeFailure(
+            f"a runtime or a converter ended the process without a word ({name})",
+            "is the disk full? If it is not, try another version of the runtime",
+        )
     if name == "SIGKILL":
         return RuntimeFailure("the process was killed (SIGKILL)", "out of memory? Try smaller sizes")
     return RuntimeFailure(
@@ -165,7 +171,7 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _report(_usage(error), arguments)
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of stdout is written when Python ends
         return 141
     except MemoryError as error:
         short = out_of_memory(error)
@@ -183,7 +189,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
-    code = cli.main(arguments or ["--help"], prog_name="mx", standalone_mode=False)
+    try:
+        code = cli.main(arguments or ["--help"], prog_name="mx", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as error:  # click's way to end where whoever reads stdout has gone
+        raise BrokenPipeError from error
     return code if isinstance(code, int) else 0
 
 

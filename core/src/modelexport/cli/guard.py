@@ -23,22 +23,32 @@ _FROM_KERNEL = 0x80
 
 
 def guarded(work: Callable[[], int], crashed: Callable[[str], int]) -> int:
-    """The exit status of `work`, done in a child process; of `crashed`, given the signal's name, where that died.
+    """The exit status of `work`, done in a child process; that of `crashed` where the child died, told how.
 
-    Where the system can't fork or wait for signals, `work` is done here.
+    It died where a signal ended it, or where native code ended it by itself with a status, as some do that can't
+    write a file. Where the system can't fork or wait for signals, `work` is done here.
     """
     if not (hasattr(os, "fork") and hasattr(signal, "sigwaitinfo")):
         return work()
     waited = {getattr(signal, name) for name in (*_STOPS, "SIGCHLD")}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    reader, writer = os.pipe()
     parent, child = os.getpid(), os.fork()
     if child == 0:
+        os.close(reader)
         _end_with(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return work()
+        try:
+            return work()
+        finally:
+            os.write(writer, b".")  # Python came to its end
+    os.close(writer)
     status = _wait(child, waited)
+    with os.fdopen(reader, "rb", buffering=0) as stream:
+        os.set_blocking(reader, False)  # a process that the child left behind may hold the other end
+        at_its_end = bool(stream.read(1))
     if status >= 0:
-        return status
+        return status if at_its_end else crashed(f"exit status {status}")
     name = signal.Signals(-status).name
     if name in _CRASHES:
         return crashed(name)

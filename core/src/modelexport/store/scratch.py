@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import OutputError
+from ..regular import open_regular
 from .locks import locked
 
 #: what makes a folder ours: a part that `tempfile` draws, and what stands around it
@@ -25,6 +26,9 @@ _DRAFT = re.compile(rf"\..+\.{_DRAWN}", re.DOTALL)
 
 #: in a scratch folder: the path of an unfinished artifact elsewhere that goes with it
 _ACCOUNT = "unfinished"
+
+#: the most bytes of a path
+_LONGEST = 1 << 16
 
 #: seconds to wait for another run that takes a folder for a leftover in the instant before it is locked
 _INSTANT = 5.0
@@ -63,8 +67,9 @@ def _held(root: Path, prefix: str) -> Iterator[Path]:
     with ExitStack() as stack:
         while True:
             folder = Path(tempfile.mkdtemp(prefix=f"{prefix}mx-", suffix=".tmp", dir=root))
-            stack.callback(discard, folder)
-            if stack.enter_context(locked(folder, alone=True, patience=_INSTANT)).current and folder.is_dir():
+            lock = stack.enter_context(locked(folder, alone=True, patience=_INSTANT))
+            stack.callback(discard, folder)  # before the lock is let go: nobody else is to clear up meanwhile
+            if lock.current and folder.is_dir():
                 break
         yield folder
 
@@ -102,11 +107,23 @@ def _remove(folder: Path) -> None:
     with locked(folder, alone=True, patience=0) as lock:
         if not lock.held or not lock.current:
             return
-        for account in folder.rglob(_ACCOUNT):
-            unfinished = Path(os.fsdecode(account.read_bytes()))
+        for unfinished in _accounted(folder):
             if _DRAFT.fullmatch(unfinished.name) and unfinished.is_absolute():
                 _remove(unfinished)
         discard(folder)
+
+
+def _accounted(folder: Path) -> list[Path]:
+    """The unfinished artifacts that a folder, and those within it, account for."""
+    paths = []
+    for parent, _, names in os.walk(folder):  # which passes by what goes away meanwhile
+        if _ACCOUNT in names:
+            try:
+                with open_regular(Path(parent, _ACCOUNT), _LONGEST, OutputError) as stream:
+                    paths.append(Path(os.fsdecode(stream.read())))
+            except OutputError:  # it is gone, or none of ours
+                continue
+    return paths
 
 
 def _is_own(folder: Path) -> bool:

@@ -33,6 +33,10 @@ def ended(work):
     return process.returncode, out.strip(), err
 
 
+def test_native_code_that_ends_the_process_by_itself_is_a_crash():
+    assert ended("os._exit(1)") == (13, "crashed: exit status 1", "")
+
+
 @pytest.mark.parametrize("status", [0, 3, 130])
 def test_the_status_is_that_of_the_work(status):
     assert ended(f"print('done'); return {status}")[:2] == (status, "done")

@@ -29,7 +29,8 @@ def convert(captured: Captured, samples: Mapping[str, Arrays], path: Path, nhwc:
         for key, arrays in samples.items():
             converter.signature(key, module, (), _tensors(arrays, nhwc))
         with translated(lambda error: operators.refused(error, captured.program)):
-            converter.convert().export(str(path))
+            # not its own way into a file: on a full disk, that ends the process
+            path.write_bytes(converter.convert().model_content())
 
 
 def _tensors(arrays: Arrays, nhwc: Sequence[str]) -> dict[str, Any]:

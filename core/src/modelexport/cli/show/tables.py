@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -16,12 +17,42 @@ _out: ContextVar[TextIO | None] = ContextVar("out", default=None)
 @contextmanager
 def json_alone() -> Iterator[None]:
     """Keep stdout for `as_json`: whatever else is printed meanwhile goes to stderr."""
-    token = _out.set(sys.stdout)
-    try:
-        with redirect_stdout(sys.stderr):
+    with _native_to_stderr() as out, redirect_stdout(sys.stderr):
+        token = _out.set(out)
+        try:
             yield
+        finally:
+            _out.reset(token)
+
+
+@contextmanager
+def _native_to_stderr() -> Iterator[TextIO]:
+    """A stream to where stdout leads; what native code writes to that descriptor goes to stderr meanwhile."""
+    out = sys.stdout
+    try:
+        own = out.fileno() == 1
+        kept = os.dup(1) if own else -1
+    except (OSError, ValueError):  # closed, or no file at all
+        own = False
+    if not own:
+        yield out
+        return
+    out.flush()
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(kept, "w", encoding=out.encoding, errors=out.errors, closefd=False) as stream:
+            yield stream
     finally:
-        _out.reset(token)
+        _flush_native()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _flush_native() -> None:
+    import ctypes
+
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)
 
 
 def as_json(value: Any) -> None:
