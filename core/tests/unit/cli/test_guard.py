@@ -62,7 +62,7 @@ def test_a_signal_reaches_the_work(name):
     """It gets time to clean up, and its status is what remains."""
     process = start(
         f"signal.signal(signal.{name}, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))\n"
-        "try:\n    print('ready', flush=True)\n    time.sleep(30)\n"
+        "try:\n    print('ready', flush=True)\n    while True: time.sleep(0.05)\n"  # a signal just before is late
         "except KeyboardInterrupt:\n    print('cleaned', flush=True)\n    return 130"
     )
     assert process.stdout.readline() == "ready\n"
