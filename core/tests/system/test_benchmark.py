@@ -109,7 +109,7 @@ def test_dims_and_inputs(artifact, tmp_path):
 
 
 def test_a_baseline_that_fails_to_load_is_said(artifact, nets):
-    with pytest.raises(SourceError, match="no 'lime' in it"):
+    with pytest.raises(SourceError, match="there is no 'lime' in "):
         modelexport.benchmark(artifact, baseline=nets("timed", "lime"), runs=1, seconds=0)
 
 
