@@ -166,7 +166,7 @@ def test_a_gpu_that_lacks_the_type_is_refused_before_the_work(nets, data, folder
     net = {"sm86": "linear", "sm75": "relu"}[sm]
     (made,) = mx.export(nets(net), ["tensorrt"], folder, name=f"for-{sm}", options={"sm": sm})
     with pytest.raises(OptionError, match=f"{sm} has no {mode}") as caught:
-        mx.quantize(made.path, options={"mode": mode})
+        mx.quantize(made.path, options={"mode": mode}, calibration=data("linear"))
     assert f"sm{since} and later" in caught.value.hint
 
 
