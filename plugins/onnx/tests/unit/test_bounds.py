@@ -74,9 +74,7 @@ def test_a_large_function_does_not_hide_behind_a_namesake(names, small_first, tm
     domain, overload, other, calling, called = names
 
     def function(size, overload):
-        return field(
-            25, field(1, b"f") + field(10, domain) + field(7, node("Relu")) * size + field(13, overload)
-        )
+        return field(25, field(1, b"f") + field(10, domain) + field(7, node("Relu")) * size + field(13, overload))
 
     functions = [function(1, other), function(bounds.NODES, overload)]
     call = field(2, b"y") + field(4, b"f") + field(7, calling) + field(8, called)
