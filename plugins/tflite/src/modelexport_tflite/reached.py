@@ -42,18 +42,17 @@ class _Functions:
     """The functions of a graph, each given at most twice: with the path of the variables, and without it."""
 
     def __init__(self, library: Any) -> None:
-        self._by_name = defaultdict(list)
         self._given: dict[tuple[str, bool], str] = {}
+        named = {function.signature.name: function for function in library.function}
         implementing = defaultdict(list)
         for function in library.function:
-            self._by_name[function.signature.name].append(function)
-            if _INTERCHANGEABLE in function.attr:
-                implementing[function.attr[_INTERCHANGEABLE].s].append(function)
-        for function in library.function:
-            if _INTERCHANGEABLE in function.attr:
-                self._by_name[function.signature.name] = implementing[function.attr[_INTERCHANGEABLE].s]
+            implementing[_value(function)].append(function)
+        self._by_name: defaultdict[str, list[Any]] = defaultdict(list)
+        for name, function in named.items():
+            self._by_name[name] += implementing[_value(function)]
         for gradient in library.gradient:
-            self._by_name[gradient.function_name] += self._by_name[gradient.gradient_func]
+            if gradient.gradient_func in named:
+                self._by_name[gradient.function_name].append(named[gradient.gradient_func])
 
     def called_by(self, caller: Reached) -> Iterator[Reached]:
         """What runs in the functions that the node may call; an operator of a function's own name calls it."""
@@ -72,6 +71,12 @@ class _Functions:
         if (name, bool(variables)) not in self._given:
             self._given[name, bool(variables)] = variables
             yield from (Reached(node, variables) for node in function.node_def)
+
+
+def _value(function: Any) -> tuple[str, bytes]:
+    """What the function computes, by a name that it shares with those that may take its place; else its own."""
+    shared = function.attr.get(_INTERCHANGEABLE)
+    return ("", shared.s) if shared is not None else (function.signature.name, b"")
 
 
 def _passed(caller: Reached, function: Any) -> str:

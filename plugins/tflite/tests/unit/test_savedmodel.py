@@ -183,6 +183,24 @@ def test_functions_that_stand_for_each_other_are_looked_at(tmp_path):
         load(folder)
 
 
+def test_gradients_of_functions_are_looked_at(tmp_path):
+    def change(graph):
+        library = graph.graph_def.library
+        reading = library.function.add()
+        reading.signature.name = "reading"
+        reading.node_def.add(name="read", op="ReadFile", input=["x"])
+        library.gradient.add(function_name="other", gradient_func="reading")
+        for _ in range(64):
+            library.gradient.add(function_name="reading", gradient_func="reading")
+        product = node(graph, "Mul")
+        product.op = "SymbolicGradient"
+        product.attr["f"].func.name = "other"
+
+    folder = edited(save(tmp_path / "saved", lambda x: x * 2), change)
+    with pytest.raises(UnsafeFileError, match="ReadFile"):
+        load(folder)
+
+
 def test_operators_that_tensorflow_lacks_are_named(tmp_path):
     def change(graph):
         node(graph, "Mul").op = "MulOfMine"
