@@ -25,18 +25,21 @@ _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 #: what transformers would fetch, or take from elsewhere
 _FETCHED = ("use_kernels", "kernel_config")
 
-#: what transformers and tokenizers open; large files of numbers are looked at by whoever reads them
-_OPENED = frozenset((".json", ".txt", ".model", ".jinja", ".spm", ".tiktoken", ".bin", ".safetensors"))
+#: what transformers and tokenizers read as a whole
+_DESCRIBING = frozenset(
+    (".json", ".txt", ".model", ".jinja", ".spm", ".tiktoken", ".codes", ".vocab", ".tokenizer", ".bpe")
+)
 
 
 def check_pretrained(folder: Path) -> None:
     """Raise UnsafeFileError where loading `folder` with transformers would fetch code, or read files elsewhere.
 
     Raises SourceError for an adapter, whose model is elsewhere, and for what can't be read: files that are no
-    regular ones, or too large, or no JSON.
+    regular ones, or too large, or no JSON. Every file of the folder is looked at: which ones are opened is up to
+    the class of the tokenizer.
     """
     for file in _files(folder):
-        check_regular(file, None if file.suffix in (".bin", ".safetensors") else _LIMIT, SourceError)
+        check_regular(file, _LIMIT if file.suffix in _DESCRIBING else None, SourceError)
         if not _inside(file, folder):
             raise UnsafeFileError(f"{file} is a link that leads out of its folder", "put the file itself there")
     if (folder / "adapter_config.json").exists():
@@ -49,16 +52,17 @@ def check_pretrained(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What transformers may open of the folder, the templates of chats as well."""
+    """What lies in the folder, and the templates of chats."""
     for place in (folder, folder / "additional_chat_templates"):
         if place.is_dir():
-            yield from (file for file in sorted(place.iterdir()) if file.suffix in _OPENED and not file.is_dir())
+            yield from (file for file in sorted(place.iterdir()) if not file.is_dir())
 
 
 def _inside(file: Path, folder: Path) -> bool:
     """Whether the file lies in the folder; the hub's cache keeps the contents beside the folders of revisions."""
     home = folder.resolve()
-    homes = [home, *([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])]
+    revisions = (place for place in (home, *home.parents) if place.parent.name == "snapshots")
+    homes = [home, *(place.parent.parent / "blobs" for place in revisions)]
     return any(file.resolve().is_relative_to(place) for place in homes)
 
 

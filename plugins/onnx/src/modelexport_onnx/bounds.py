@@ -20,9 +20,14 @@ _DEPTH = 40
 
 # fields, by their numbers in onnx.proto
 _MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
-_GRAPH_NODE, _FUNCTION_NODE, _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 7, 1, 10
-_NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_GRAPH_NODE, _FUNCTION_NODE, _NODE_ATTRIBUTE = 1, 7, 5
 _ATTRIBUTE_GRAPHS = (6, 11)
+
+#: domain, name and overload, which tell functions apart: of a function, and of a node that calls one
+_FUNCTION_KEY, _NODE_KEY = (10, 1, 13), (7, 4, 8)
+
+#: the domain of ONNX's own operators, which may be left empty as well
+_OWN = b"ai.onnx"
 
 _Bytes = bytes | mmap.mmap
 
@@ -36,7 +41,7 @@ class _Counter:
 
     def __init__(self, data: _Bytes) -> None:
         self.data, self.count = data, 0
-        self.functions: dict[tuple[bytes, bytes], tuple[int, int]] = {}
+        self.functions: dict[tuple[bytes, ...], list[tuple[int, int]]] = {}  # of one key, all count
 
     def model(self) -> int:
         graphs = []
@@ -44,8 +49,7 @@ class _Counter:
             if field == _MODEL_GRAPH:
                 graphs.append((start, end))
             elif field == _MODEL_FUNCTIONS:
-                name, domain = (self._text(start, end, f) for f in (_FUNCTION_NAME, _FUNCTION_DOMAIN))
-                self.functions[domain, name] = start, end
+                self.functions.setdefault(self._key(start, end, _FUNCTION_KEY), []).append((start, end))
         for start, end in graphs:
             self._nodes(start, end, _GRAPH_NODE, 0)
         return self.count
@@ -63,22 +67,22 @@ class _Counter:
 
     def _inner(self, start: int, end: int, depth: int) -> None:
         """What a node holds, or calls."""
-        kind = domain = b""
         for field, first, last in _fields(self.data, start, end):
             if field == _NODE_ATTRIBUTE:
                 for inner, low, high in _fields(self.data, first, last):
                     if inner in _ATTRIBUTE_GRAPHS:
                         self._nodes(low, high, _GRAPH_NODE, depth + 1)
-            elif field == _NODE_TYPE:
-                kind = bytes(self.data[first:last])
-            elif field == _NODE_DOMAIN:
-                domain = bytes(self.data[first:last])
-        if (domain, kind) in self.functions:
-            self._nodes(*self.functions[domain, kind], _FUNCTION_NODE, depth + 1)
+        for called in self.functions.get(self._key(start, end, _NODE_KEY), ()) if self.functions else ():
+            self._nodes(*called, _FUNCTION_NODE, depth + 1)
 
-    def _text(self, start: int, end: int, number: int) -> bytes:
-        places = [(first, last) for field, first, last in _fields(self.data, start, end) if field == number]
-        return bytes(self.data[slice(*places[-1])]) if places else b""
+    def _key(self, start: int, end: int, numbers: tuple[int, int, int]) -> tuple[bytes, ...]:
+        """Domain, name and overload, from the fields of these numbers; the last of a number is what holds."""
+        texts = dict.fromkeys(numbers, b"")
+        for field, first, last in _fields(self.data, start, end):
+            if field in texts:
+                texts[field] = bytes(self.data[first:last])
+        domain, name, overload = texts.values()
+        return b"" if domain == _OWN else domain, name, overload
 
 
 def check(path: Path) -> None:

@@ -59,6 +59,36 @@ def test_functions_count_at_each_call(tmp_path):
         checked(tmp_path, model(30))
 
 
+NAMESAKES = {
+    "an overload": (b"mine", b"big", b"", b"mine", b"big"),
+    "an overload, before": (b"mine", b"", b"big", b"mine", b""),
+    "ONNX's own domain": (b"ai.onnx", b"", b"", b"", b""),
+    "ONNX's own domain, left out": (b"", b"", b"other", b"ai.onnx", b""),
+    "the same twice": (b"mine", b"", b"", b"mine", b""),
+}
+
+
+@pytest.mark.parametrize("small_first", [True, False], ids=["small first", "small last"])
+@pytest.mark.parametrize("names", NAMESAKES.values(), ids=NAMESAKES)
+def test_a_large_function_does_not_hide_behind_a_namesake(names, small_first, tmp_path):
+    domain, overload, other, calling, called = names
+
+    def function(size, overload):
+        return field(25, field(1, b"f") + field(10, domain) + field(7, node("Relu")) * size + field(13, overload))
+
+    functions = [function(1, other), function(bounds.NODES, overload)]
+    call = field(2, b"y") + field(4, b"f") + field(7, calling) + field(8, called)
+    with pytest.raises(RuntimeFailure, match="has more than"):
+        checked(tmp_path, field(7, field(1, call)) + b"".join(functions[:: 1 if small_first else -1]))
+
+
+def test_other_overloads_of_a_function_do_not_count(tmp_path):
+    large = field(25, field(1, b"f") + field(10, b"mine") + field(7, node("Relu")) * bounds.NODES)
+    small = field(25, field(1, b"f") + field(10, b"mine") + field(7, node("Relu")) + field(13, b"small"))
+    call = field(4, b"f") + field(7, b"mine") + field(8, b"small")
+    checked(tmp_path, field(7, field(1, call)) + large + small)
+
+
 def test_functions_that_call_themselves_end(tmp_path):
     function = field(25, field(1, b"f") + field(7, node("f", "mine")) + field(10, b"mine"))
     with pytest.raises(RuntimeFailure, match="nested deeper than"):

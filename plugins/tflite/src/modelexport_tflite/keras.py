@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelexport.contract import Source, TensorSpec, stage
-from modelexport.errors import ConversionError, MxError, SourceError, UnsafeFileError, first_line
+from modelexport.errors import (
+    ConversionError,
+    MxError,
+    ReferenceError,
+    SourceError,
+    UnsafeFileError,
+)
 from modelexport.toolkit import reading, scratch, translated
 
 from . import files, kerasfile, savedmodel
-from .backend import quiet
+from .backend import quiet, said
 from .files import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
@@ -54,13 +60,11 @@ def load_keras(path: Path, unsafe: bool) -> Source:
     with quiet():
         import keras
 
-        try:
+        with translated(lambda error: _refused(path, error)):
             model = keras.models.load_model(path, compile=False, safe_mode=not unsafe)
-        except Exception as error:
-            raise _refused(path, error) from error
-        if not getattr(model, "inputs", None):
-            raise SourceError(f"{path} does not say which shapes it takes", "build the model before saving it")
-        return _keras_source(path, model)
+            if not getattr(model, "inputs", None):
+                raise SourceError(f"{path} does not say which shapes it takes", "build the model before saving it")
+            return _keras_source(path, model)
 
 
 def _keras_source(path: Path, model: Any) -> Source:
@@ -82,7 +86,9 @@ def _keras_source(path: Path, model: Any) -> Source:
     owner.kept = [variable.value for variable in model.variables]
 
     def reference(arrays: Arrays) -> Arrays:
-        return {name: v.numpy() for name, v in serve(*(tf.constant(arrays[name]) for name in names)).items()}
+        with translated(_failed):
+            found = serve(*(tf.constant(arrays[name]) for name in names))
+            return {name: value.numpy() for name, value in found.items()}
 
     inputs = tuple(files.spec_of(spec.name, spec.dtype.as_numpy_dtype, spec.shape) for spec in signature)
     traced = Traced(serve.get_concrete_function(), owner)
@@ -102,7 +108,7 @@ def _refused(path: Path, error: Exception) -> MxError:
             "replace the layer, or give --allow-pickle if you trust who made it",
         )
     return SourceError(
-        f"Keras can't load {path}: {type(error).__name__}: {first_line(error)}",
+        f"Keras can't load {path}: {type(error).__name__}: {said(error)}",
         "layers of your own must be registered with keras.saving.register_keras_serializable",
     )
 
@@ -120,23 +126,29 @@ def load_saved(path: Path, unsafe: bool) -> Source:
         if not unsafe:
             savedmodel.check(path)
         session, signatures = _graph(path)
+        key = _signature(path, signatures)
+        graph = Graph.of(key, signatures[key])
+        inputs = tuple(_saved_spec(name, signatures[key].inputs[name]) for name in graph.inputs)
+
+    def reference(arrays: Arrays) -> Arrays:
+        feeds = {graph.inputs[name]: array for name, array in arrays.items()}
+        with translated(_failed):
+            outputs: Arrays = session.run(graph.outputs, feeds)
+        return outputs
+
+    return Source(
+        graph, inputs, outputs=tuple(graph.outputs), format="saved_model", path=path, reference=reference
+    )
+
+
+def _signature(path: Path, signatures: Mapping[str, Any]) -> str:
+    """The name of the signature that is taken. Raises SourceError where it is not clear which."""
     if DEFAULT_SIGNATURE not in signatures and len(signatures) != 1:
         raise SourceError(
             f"{path} has the signatures {', '.join(signatures) or '(none)'}, not {DEFAULT_SIGNATURE}",
             "save it with signatures={'serving_default': …}",
         )
-    key = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
-    graph = Graph.of(key, signatures[key])
-
-    def reference(arrays: Arrays) -> Arrays:
-        feeds = {graph.inputs[name]: array for name, array in arrays.items()}
-        outputs: Arrays = session.run(graph.outputs, feeds)
-        return outputs
-
-    inputs = tuple(_saved_spec(name, signatures[key].inputs[name]) for name in graph.inputs)
-    return Source(
-        graph, inputs, outputs=tuple(graph.outputs), format="saved_model", path=path, reference=reference
-    )
+    return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures))
 
 
 def _saved_spec(name: str, tensor: Any) -> TensorSpec:
@@ -158,6 +170,13 @@ def _graph(path: Path) -> tuple[Any, dict[str, Any]]:
         signatures = dict(tf.compat.v1.saved_model.load(session, ["serve"], str(path)).signature_def)
     signatures.pop("__saved_model_init_op", None)
     return session, signatures
+
+
+def _failed(error: Exception) -> ReferenceError:
+    return ReferenceError(
+        f"the model fails in TensorFlow: {type(error).__name__}: {said(error)}",
+        "the model itself fails on these inputs; --debug shows the whole trace",
+    )
 
 
 # --------------------------------------------------------------------------------------- conversion
@@ -205,6 +224,6 @@ def _untranslated(error: Exception) -> ConversionError:
             "replace them: Select TF operators are left out, since LiteRT lacks them",
         )
     return ConversionError(
-        f"TensorFlow can't convert the model: {type(error).__name__}: {first_line(error)}",
+        f"TensorFlow can't convert the model: {type(error).__name__}: {said(error)}",
         "--debug shows the whole trace",
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import SourceError, UnsafeFileError, first_line
+from modelexport.errors import MxError, SourceError, UnsafeFileError, first_line
 from modelexport.toolkit import check_regular, parse_json
 
 _MEMBER = re.compile(r"config\.json|metadata\.json|model\.weights\.h5|assets/.*", re.ASCII)
@@ -55,7 +55,9 @@ def check(path: Path) -> None:
             _check_members(path, archive, size)
             _check_config(path, parse_json(archive.read(_CONFIG), f"{path}: {_CONFIG}", SourceError))
             weights = archive.read(_WEIGHTS)
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (MxError, MemoryError):
+        raise
+    except Exception as error:  # whatever zipfile and what unpacks for it raise: zlib.error, LZMAError, EOFError…
         raise SourceError(
             f"{path} is no .keras file, or a damaged one: {first_line(error)}", "save it again"
         ) from error
@@ -75,9 +77,13 @@ def _check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _check_config(path: Path, config: Any) -> None:
-    """Every object is a part of a model, and none is made of code."""
+    """Every object is a part of a model, and none is made of code. Raises SourceError where it is no object."""
+    if not isinstance(config, dict):
+        raise SourceError(f"{path} is damaged: {_CONFIG} is no object", "save it again")
     for value in _objects(config):
         kind, module = value.get("class_name"), value.get("module")
+        if kind is not None:
+            _check_names(path, value)
         if kind in _CODE:
             raise UnsafeFileError(f"{path} holds Python code ({_named(kind)}), which loading would run", _INSTEAD)
         if isinstance(module, str) and re.match(r"builtins|keras\b", module) and not _is_part(kind, module):
@@ -85,6 +91,12 @@ def _check_config(path: Path, config: Any) -> None:
         for key in _FILES & set(value):
             if isinstance(value[key], str):
                 raise UnsafeFileError(f"{path} reads another file: {value[key][:80]!r} ({key})", _HINT)
+
+
+def _check_names(path: Path, value: dict[str, Any]) -> None:
+    for key in ("class_name", "module", "registered_name"):
+        if not isinstance(value.get(key), str | None):
+            raise SourceError(f"{path} is damaged: {key} is no text: {str(value[key])[:80]}", "save it again")
 
 
 def _named(kind: Any) -> str:
@@ -120,7 +132,9 @@ def _check_weights(path: Path, data: bytes) -> None:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             _check_group(path, file, set(), len(data))
-    except (OSError, RuntimeError, KeyError, ValueError, RecursionError) as error:
+    except (MxError, MemoryError):
+        raise
+    except Exception as error:
         raise SourceError(f"{path}: {_WEIGHTS} is damaged: {first_line(error)}", "save it again") from error
 
 

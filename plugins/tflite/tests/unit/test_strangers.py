@@ -167,6 +167,48 @@ def test_descriptions_that_are_none(config, write):
     refused(write(config), r"config\.json is (nested too deep|no valid JSON|no UTF-8)", SourceError)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("member", ["config.json", "model.weights.h5"])
+def test_members_that_do_not_unpack(member, method, write):
+    path = write(compression=method)
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo(member)
+    begin, content = entry.header_offset + 30 + len(member), bytearray(path.read_bytes())
+    content[begin + 12 : begin + entry.compress_size] = b"\xff" * (entry.compress_size - 12)
+    path.write_bytes(content)
+    refused(path, r"is no \.keras file, or a damaged one", SourceError)
+
+
+@pytest.mark.parametrize("value", [["Lambda"], {"a": 1}, 5, True])
+@pytest.mark.parametrize("key", ["class_name", "module", "registered_name"])
+def test_names_of_layers_are_texts(key, value, write):
+    refused(write(model({**DENSE, key: value})), f"is damaged: {key} is no text", SourceError)
+
+
+@pytest.mark.parametrize("config", ["[1]", "3", "null", '"Lambda"'])
+def test_a_description_is_an_object(config, write):
+    refused(write(config), r"config\.json is no object", SourceError)
+
+
+UNTRACED = {
+    "takes more": (
+        part("Dense", name="dense", units=2, activation=function("keras.ops", "map")),
+        r"map\(\) missing",
+    ),
+    "NUL in its name": (part("Dense", name="a\0b", units=2), "not a valid scope name"),
+}
+
+
+@pytest.mark.parametrize(("layer", "match"), UNTRACED.values(), ids=UNTRACED)
+def test_layers_that_fail_are_told_on_one_line(layer, match, write):
+    named = weights(lambda file: file.move("layers/dense", f"layers/{layer['class_name'].lower()}"))
+    refused(
+        write(model(layer), data=named),
+        rf"^Keras can't load .*net\.keras: \w+Error: [^\x00-\x1f]*{match}",
+        SourceError,
+    )
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "net.keras")
     refused(tmp_path / "net.keras", "no file|is a FIFO", SourceError)

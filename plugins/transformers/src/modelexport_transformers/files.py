@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelexport.errors import SourceError, first_line
+from modelexport.errors import SourceError, UnsafeFileError, first_line
 from modelexport.toolkit import open_regular
 
 #: describes the model; says how ModelOpt has quantized it
@@ -55,7 +56,8 @@ def config(folder: Path) -> Mapping[str, Any] | None:
 def sentence_modules(root: Path) -> Sequence[tuple[str, str]]:
     """The (class name, subfolder) pairs of a sentence-transformers pipeline, in order; empty where there is none.
 
-    Raises SourceError for a damaged modules.json, and for one that leads out of its folder.
+    Raises SourceError for a damaged modules.json, and for one that leads out of its folder; UnsafeFileError where
+    a link in the folder does.
     """
     file = root / MODULES
     if not file.is_file():
@@ -65,9 +67,18 @@ def sentence_modules(root: Path) -> Sequence[tuple[str, str]]:
     except (KeyError, TypeError) as error:
         raise damaged(file, error) from error
     for _, path in pairs:
-        if Path(path).is_absolute() or ".." in Path(path).parts:
+        if not path.isprintable() or Path(path).is_absolute() or ".." in Path(path).parts:
             raise SourceError(f"{file} names {path!r}, outside its folder", "don't use this model")
+        if not _is_below(root / path, root):
+            raise UnsafeFileError(
+                f"{root / path} is a link that leads out of {root}", "put the folder itself there"
+            )
     return pairs
+
+
+def _is_below(folder: Path, root: Path) -> bool:
+    """Whether the folder lies in the root, whatever links lead there."""
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root))  # resolve() raises for circles
 
 
 def sentence_settings(*folders: Path) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from modelexport.contract import Dim, LoadOptions, Source, TensorSpec, stage
 from modelexport.errors import MxError, SourceError, first_line
 from modelexport.toolkit import check_pretrained, importable
 
-from . import forward, model, processing, tasks
+from . import files, forward, model, processing, tasks
 from .backend import silenced
 from .locate import INSTALL, Checkpoint
 from .processing import Processing
@@ -47,7 +47,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> Source:
 
 
 def _load(checkpoint: Checkpoint, task: str | None, options: LoadOptions) -> Source:
-    for folder in {checkpoint.folder, checkpoint.root}:
+    modules = (checkpoint.root / path for _, path in files.sentence_modules(checkpoint.root))
+    for folder in {checkpoint.folder, checkpoint.root, *modules}:
         check_pretrained(folder)
     model.refuse_foreign(checkpoint)
     architectures = list(checkpoint.config.get("architectures") or ())

@@ -78,7 +78,10 @@ def test_an_adapter_is_no_model(folder, tiny):
         tiny.load(str(folder))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "vocab.txt", "chat_template.jinja"])
+@pytest.mark.parametrize(
+    "name",
+    ["model.safetensors", "tokenizer.json", "vocab.txt", "chat_template.jinja", "bpe.codes", "x.vocab", "merges"],
+)
 def test_links_lead_nowhere_else(name, folder, tiny):
     (folder / name).unlink(missing_ok=True)
     secret = folder.parent / "secret"
@@ -97,8 +100,70 @@ def test_the_hubs_cache_is_made_of_links(good, tmp_path, tiny):
     assert tiny.load(str(snapshot)).processing["text"]
 
 
+MEAN = {"pooling_mode_mean_tokens": True}
+
+
+@pytest.fixture
+def sentences(tmp_path, tiny):
+    """A folder of sentence-transformers, with folders within it."""
+    tiny.sentence_folder(tmp_path / "st", ["Transformer", "Pooling", "Normalize"], MEAN)
+    return tmp_path / "st"
+
+
+@pytest.mark.parametrize("name", ["0_Transformer", "1_Pooling", "2_Normalize"])
+def test_folders_within_are_no_links_out(name, sentences, tiny):
+    place, outside = sentences / name, sentences.parent / "outside"
+    if place.exists():
+        place.rename(outside)
+    place.symlink_to(outside)
+    with pytest.raises(UnsafeFileError, match=f"{name} is a link that leads out of"):
+        tiny.load(str(sentences))
+
+
+@pytest.mark.parametrize("name", ["0_Transformer/config.json", "1_Pooling/config.json", "1_Pooling/more"])
+def test_what_lies_in_folders_within_is_no_link_out(name, sentences, tiny):
+    outside = sentences.parent / "outside.json"
+    if (sentences / name).exists():
+        (sentences / name).rename(outside)
+    outside.touch()
+    (sentences / name).symlink_to(outside)
+    with pytest.raises(UnsafeFileError, match=f"{name} is a link that leads out of its folder"):
+        tiny.load(str(sentences))
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "../other", "/etc"])
+def test_modules_are_named_by_texts_within_the_folder(path, sentences, tiny):
+    entries = json.loads((sentences / "modules.json").read_text())
+    entries[0]["path"] = path
+    (sentences / "modules.json").write_text(json.dumps(entries))
+    with pytest.raises(SourceError, match="outside its folder"):
+        tiny.load(str(sentences))
+
+
+def test_a_folder_within_that_leads_round_in_circles(sentences, tiny):
+    shutil.rmtree(sentences / "1_Pooling")
+    (sentences / "1_Pooling").symlink_to("1_Pooling")
+    with pytest.raises(SourceError, match=r"1_Pooling"):
+        tiny.load(str(sentences))
+
+
+def test_the_hubs_cache_has_folders_within_of_links(sentences, tmp_path, tiny):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0f1e"
+    blobs.mkdir()
+    for number, file in enumerate(file for file in sorted(sentences.rglob("*")) if file.is_file()):
+        shutil.copy(file, blobs / str(number))
+        link = snapshot / file.relative_to(sentences)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
+    assert "embedding" in tiny.load(str(snapshot)).processing
+
+
 @pytest.mark.parametrize(
-    "name", ["special_tokens_map.json", "chat_template.jinja", "added_tokens.json", "tokenizer.model", "vocab.txt"]
+    "name",
+    [
+        *("special_tokens_map.json", "chat_template.jinja", "added_tokens.json", "tokenizer.model", "vocab.txt"),
+        *("bpe.codes", "prophetnet.tokenizer", "merges", ".vocab"),
+    ],
 )
 def test_no_pipe_is_waited_for(name, folder, tiny):
     (folder / name).unlink(missing_ok=True)
