@@ -100,7 +100,7 @@ def dynamic_batch() -> Source:
     from torch import nn
 
     return Source(
-        nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2)), inputs=("input:float32[batch=1..8,4]",)
+        nn.Sequential(nn.Linear(4, 512), nn.GELU(), nn.Linear(512, 2)), inputs=("input:float32[batch=1..8,4]",)
     )
 
 

@@ -47,6 +47,8 @@ _Bytes = bytes | mmap.mmap
 def check(path: Path) -> None:
     """Raise RuntimeFailure where the file at `path` is no ExecuTorch program, or one that is damaged."""
     try:
+        if not path.stat().st_size:
+            raise ValueError("it is empty")
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[4:8] != IDENTIFIER:
                 raise RuntimeFailure(

@@ -5,9 +5,10 @@ import dataclasses
 import modelexport as mx
 import numpy as np
 import pytest
+from modelexport.contract import dims_of
 from modelexport.errors import CannotRunHere, ConversionError, OptionError
 from modelexport.gate import golden
-from modelexport.toolkit import verdict
+from modelexport.toolkit import generate_at, verdict
 
 INPUTS = {
     "linear": ["x:float32[batch=1..8,256]=-1..1"],
@@ -291,10 +292,13 @@ def test_a_copy_for_another_target_is_proven_on_the_way(artifact, samples, tmp_p
 def test_a_model_in_half_precision_is_no_source_of_a_quantized_one(made, tmp_path):
     (copy,) = mx.export(made("cnn", "float16").entry_path, "onnx", tmp_path, name="half")
     assert copy.precision == "float16"
+    arrays = generate_at(copy.inputs, {dim.name: 4 for dim in dims_of(copy.inputs)})
+    np.savez(tmp_path / "real.npz", **arrays)
     for mode in ("fp8", "static", "bfloat16"):
         wanted = {"static": "int8"}.get(mode, mode)
+        data = None if mode == "bfloat16" else tmp_path / "real.npz"
         with pytest.raises(OptionError, match=f"is float16: {wanted} is made from float32"):
-            mx.quantize(copy.path, options={"preset": "tensorrt", "mode": mode})
+            mx.quantize(copy.path, options={"preset": "tensorrt", "mode": mode}, calibration=data)
 
 
 def test_what_a_compiler_is_to_optimize_is_left_to_it(made, tmp_path):
