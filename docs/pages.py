@@ -1,8 +1,8 @@
 """Execute the pages of the documentation: each is one test, and `pytest docs/how-to/quantize.md` runs that one.
 
 A page (README.md, docs/tutorial, docs/how-to) runs from top to bottom in an empty folder, in a virtual environment
-of its own on top of the one the tests run in, with no package index in reach; on Linux, what runs mx, pytest or a
-program has PyTorch imported already (docs/warm.py). Its fenced blocks:
+of its own on top of the one the tests run in, with no package index in reach; on Linux, what runs mx or a program
+has PyTorch imported already (docs/warm.py). Its fenced blocks:
 
     any, if its first line is `# some/file.py`      is written to that file
     python      is a program of its own; a text block right after it is what it prints
@@ -159,10 +159,9 @@ def _warm() -> Warm:
 
 
 def _warmed(folder: Path) -> list[str]:
-    """Have an environment's mx and pytest run in forks of one process; the command that runs a program there."""
-    for name in ("mx", "pytest"):
-        script = (folder / "bin" / name).rename(folder / "bin" / f"{name}.py")
-        _write_script(folder / "bin" / name, _warm().client(str(script)))
+    """Have an environment's mx run in forks of one process; the command that runs a program in one as well."""
+    script = (folder / "bin" / "mx").rename(folder / "bin" / "mx-cold")
+    _write_script(folder / "bin" / "mx", _warm().client(str(script)))
     _write_script(folder / "bin" / "program", _warm().client("-"))
     return ["program"]
 
@@ -170,7 +169,7 @@ def _warmed(folder: Path) -> list[str]:
 def run_page(page: Path, folder: Path, warm: bool = False) -> list[str]:
     """Execute a page; returns one line for each thing that is not as the page says.
 
-    If `warm`, what runs mx, pytest or a program has PyTorch imported already.
+    If `warm`, what runs mx or a program has PyTorch imported already.
     """
     variables, problems = environment(folder / "venv"), []
     program = _warmed(folder / "venv") if warm else ["python", "-"]
