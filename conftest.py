@@ -30,14 +30,21 @@ SLOW = {"contract", "system", "docs"}
 
 #: files that take minutes run first: of two processes, none is left alone with one of them at the end
 LONG = (
+    "test_real_models.py",
     "test_coverage.py",
-    "devices.md",
-    "quantize.md",
-    "test_devices.py",
     "test_real_quantize.py",
-    "test_models.py",
-    "test_smollm2.py",
+    "test_exports.py",
+    "test_optimize.py",
+    "test_devices.py",
     "test_quantize.py",
+    "test_sources.py",
+    "test_compile_late.py",
+    "test_smollm2.py",
+    "test_models.py",
+    "tensorrt.md",
+    "compiling-plugin.md",
+    "coreml.md",
+    "tensorrt-llm.md",
 )
 
 

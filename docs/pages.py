@@ -1,7 +1,8 @@
 """Execute the pages of the documentation: each is one test, and `pytest docs/how-to/quantize.md` runs that one.
 
 A page (README.md, docs/tutorial, docs/how-to) runs from top to bottom in an empty folder, in a virtual environment
-of its own on top of the one the tests run in, with no package index in reach. Its fenced blocks:
+of its own on top of the one the tests run in, with no package index in reach; on Linux, what runs mx or a program
+has PyTorch imported already (docs/warm.py). Its fenced blocks:
 
     any, if its first line is `# some/file.py`      is written to that file
     python      is a program of its own; a text block right after it is what it prints
@@ -18,8 +19,11 @@ A block after `<!-- not run: reason -->` is left alone. One inside an HTML comme
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -30,6 +34,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from docs.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -131,8 +137,7 @@ def environment(folder: Path) -> dict[str, str]:
     (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     for name in ("mx", "pip", "pytest"):
         script = Path(sys.executable).with_name(name).read_text(encoding="utf-8").splitlines()
-        (folder / "bin" / name).write_text("\n".join(["#!/usr/bin/env python", *script[1:], ""]))
-        (folder / "bin" / name).chmod(0o755)
+        _write_script(folder / "bin" / name, "\n".join(["#!/usr/bin/env python", *script[1:], ""]))
     ours = {"VIRTUAL_ENV": str(folder), "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     offline = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     foreign = ("PYTHON", "PYTEST", "MX_", "COV_")
@@ -140,9 +145,34 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, **ours, **offline, "COLUMNS": "160"}
 
 
-def run_page(page: Path, folder: Path) -> list[str]:
-    """Execute a page; returns one line for each thing that is not as the page says."""
+def _write_script(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o755)
+
+
+@functools.cache
+def _warm() -> Warm:
+    """One for all pages that this process runs, with the variables that they have in common."""
+    folder = Path(tempfile.mkdtemp(prefix="mx-warm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Warm(folder / "socket", environment(folder / "venv"))
+
+
+def _warmed(folder: Path) -> list[str]:
+    """Have an environment's mx run in forks of one process; the command that runs a program in one as well."""
+    script = (folder / "bin" / "mx").rename(folder / "bin" / "mx-cold")
+    _write_script(folder / "bin" / "mx", _warm().client(str(script)))
+    _write_script(folder / "bin" / "program", _warm().client("-"))
+    return ["program"]
+
+
+def run_page(page: Path, folder: Path, warm: bool = False) -> list[str]:
+    """Execute a page; returns one line for each thing that is not as the page says.
+
+    If `warm`, what runs mx or a program has PyTorch imported already.
+    """
     variables, problems = environment(folder / "venv"), []
+    program = _warmed(folder / "venv") if warm else ["python", "-"]
     work = folder / "work"
     work.mkdir()
     page_blocks = blocks(page)
@@ -167,7 +197,7 @@ def run_page(page: Path, folder: Path) -> list[str]:
             place.write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             printed = following.lines if following and following.language == "text" else None
-            check(block, "the program", run(["python", "-"], input=block.text), printed)
+            check(block, "the program", run(program, input=block.text), printed)
         elif block.language == "sh":
             check(block, "the script", run(["bash", "-e"], input=block.text), None)
         elif block.language == "console":
@@ -199,7 +229,7 @@ class Execution(pytest.Item):
 
     def runtest(self) -> None:
         with tempfile.TemporaryDirectory(prefix="mx-page-") as folder:
-            if problems := run_page(self.path, Path(folder)):
+            if problems := run_page(self.path, Path(folder), warm=sys.platform == "linux"):
                 raise PageFailure("\n\n".join(problems))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> object:

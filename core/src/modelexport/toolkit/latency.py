@@ -22,27 +22,27 @@ TURNS = 15
 #: seconds of one call above which three turns must do
 SLOW = 0.3
 
-#: seconds of one model's turn, unless one call takes longer
+#: seconds after which a model's turn ends with the call that it is at
 TURN_SECONDS = 0.03
 
 
 def latency_ratios(calls: Sequence[Callable[[], Any]]) -> list[float]:
     """Latency of every call but the first, relative to the first's: below 1 is faster."""
-    guesses = [min(_seconds(call, 1) for _ in range(WARMUP)) for call in calls]
-    counts = [max(1, min(1000, int(TURN_SECONDS / max(guess, 1e-7)))) for guess in guesses]
+    slowest = max(min(_seconds_a_call(call, 0) for _ in range(WARMUP)) for call in calls)
     turns = [
-        [_seconds(call, count) / count for call, count in zip(calls, counts, strict=True)]
-        for _ in range(TURNS if max(guesses) < SLOW else 3)
+        [_seconds_a_call(call, TURN_SECONDS) for call in calls] for _ in range(TURNS if slowest < SLOW else 3)
     ]
     first, *others = (min(own) for own in zip(*turns, strict=True))
     return [other / first for other in others]
 
 
-def _seconds(call: Callable[[], Any], count: int) -> float:
-    begun = time.perf_counter()
-    for _ in range(count):
+def _seconds_a_call(call: Callable[[], Any], turn: float) -> float:
+    """The mean over one turn, which a busy machine makes no longer, unlike a number of calls."""
+    calls, passed, begun = 0, 0.0, time.perf_counter()
+    while not calls or passed < turn:
         call()
-    return time.perf_counter() - begun
+        calls, passed = calls + 1, time.perf_counter() - begun
+    return passed / calls
 
 
 def cases_to_time(cases: Sequence[GoldenCase]) -> list[GoldenCase]:

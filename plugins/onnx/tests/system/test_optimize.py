@@ -16,10 +16,9 @@ TOKENS = ("ids:int64[batch,length=1..64]=0..49", "mask:int64[batch,length=1..64]
 
 
 @pytest.fixture(autouse=True)
-def few_turns(monkeypatch, request):
-    """Most tests say what is to be kept, and measure only that there is a figure."""
-    if "real" not in request.node.name:
-        monkeypatch.setattr(latency, "TURNS", 2)
+def few_turns(monkeypatch):
+    """The tests say what is to be kept, and measure only that there is a figure."""
+    monkeypatch.setattr(latency, "TURNS", 2)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from modelexport.errors import ConversionError, OptionError
 from modelexport.toolkit import GoldenCase, failed, scratch, translated
@@ -23,6 +23,9 @@ from modelexport.toolkit import GoldenCase, failed, scratch, translated
 from .. import files, graph
 from ..rounding import Half
 from . import casts, places, ranges
+
+#: a model, the types of its tensors, cases → the largest magnitude of each tensor: `ranges.peaks`
+Measure: TypeAlias = Callable[[Any, Mapping[str, str], Sequence[GoldenCase]], Mapping[str, float]]
 
 
 def convert(
@@ -32,14 +35,15 @@ def convert(
     provider: str | None = "CPUExecutionProvider",
     scales: bool = False,
     keep: Mapping[str, str] | None = None,
+    measure: Measure = ranges.peaks,
 ) -> tuple[Any, dict[str, str]]:
     """A copy of an `onnx.ModelProto` that computes in `dtype`, and why each node kept in float32 is.
 
     The second goes from a node's name to the reason. `provider` is ONNX Runtime's that it is for, None where
     another runtime is to compute it. With `scales`, those of quantizers become half too, which keeps casts from
-    between them and what they quantize; nodes of `keep` stay for the reasons given. Raises ConversionError when
-    ONNX Runtime can't run the float32 model on `cases`, OptionError when `provider` can't compute matrix products
-    in `dtype`, or no operator takes it.
+    between them and what they quantize; nodes of `keep` stay for the reasons given. `measure` tells how large
+    values get. Raises ConversionError when ONNX Runtime can't run the float32 model on `cases`, OptionError when
+    `provider` can't compute matrix products in `dtype`, or no operator takes it.
     """
     copied = graph.copy(model)
     casts.lift_constants(copied)
@@ -48,7 +52,7 @@ def convert(
     what = f"ONNX Runtime can't run the float32 model, which {dtype} is measured on"
     with translated(failed(what, "leave precision=float32")):
         types = ranges.tensor_types(copied)
-        peaks = ranges.peaks(copied, types, cases)
+        peaks = measure(copied, types, cases)
     plan = places.plan(copied, dtype, types, peaks, scales, keep or {})
     if provider is not None and dtype == "bfloat16":
         places.keep_without_kernel(copied, plan, dtype, provider)

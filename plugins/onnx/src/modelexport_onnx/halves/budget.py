@@ -13,7 +13,7 @@ from modelexport.toolkit import GoldenCase, Verdict, compare, stage, steps, verd
 
 from .. import graph, rounding, session
 from ..rounding import Half
-from . import convert
+from . import Measure, convert, ranges
 
 #: ONNX's convolutions know bfloat16, its quantizers scales in half precision, from these opsets on
 _OPSETS = {"float16": 19, "bfloat16": 22}
@@ -27,18 +27,22 @@ SHARES = (0.8, 0.4)
 
 
 def halved(
-    model: Any, dtype: Half, cases: Sequence[GoldenCase], keep: Mapping[str, str] | None = None
+    model: Any,
+    dtype: Half,
+    cases: Sequence[GoldenCase],
+    keep: Mapping[str, str] | None = None,
+    measure: Measure = ranges.peaks,
 ) -> tuple[Any, dict[str, str]]:
     """`model` with everything that isn't quantized in `dtype`, scales included, and why other nodes are not.
 
-    `cases` tell what would overflow; nodes of `keep` stay for the reasons given.
+    `cases` tell what would overflow, by `measure`; nodes of `keep` stay for the reasons given.
     """
     quantized = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
     if quantized or dtype == "bfloat16":
         model = graph.upgraded(model, _OPSETS[dtype])
     if quantized:
         _raise_scales(model)
-    return convert(model, dtype, cases, None, scales=quantized, keep=keep)
+    return convert(model, dtype, cases, None, scales=quantized, keep=keep, measure=measure)
 
 
 def within_budget(
@@ -50,9 +54,16 @@ def within_budget(
     rounded; it may say that it took more than a few layers, and the model isn't within the budget.
     """
     stage(f"cast to {dtype}")
+    measured: list[Mapping[str, float]] = []
+
+    def measure(*model_and_cases: Any) -> Mapping[str, float]:
+        """Once for all casts, which are of one model: they differ in what stays in float32."""
+        if not measured:
+            measured.append(ranges.peaks(*model_and_cases))
+        return measured[0]
 
     def judged(keep: Mapping[str, str]) -> tuple[Any, dict[str, str], Verdict]:
-        cast, kept = halved(model, dtype, cases, keep)
+        cast, kept = halved(model, dtype, cases, keep, measure)
         return cast, kept, verdict(opened(rounding.simulated(cast, dtype)), cases, dtype)
 
     best = judged({})
