@@ -20,7 +20,9 @@ def linear(make, torch):
     return make(torch.nn.Linear(3, 2), "input:float32[1,3]")
 
 
-@pytest.mark.parametrize(("damage", "said"), [(b"not a program" * 20, "lacks the mark ET12"), (b"", "is damaged: it is empty")])
+@pytest.mark.parametrize(
+    ("damage", "said"), [(b"not a program" * 20, "lacks the mark ET12"), (b"", "is damaged: it is empty")]
+)
 def test_a_damaged_file_is_a_runtime_failure(linear, tmp_path, damage, said, capfd):
     from modelexport_executorch import files
 
