@@ -98,7 +98,7 @@ def test_an_onnx_target_beside_it_shares_the_quantized_model(export, builds, qua
 def test_int8_for_onnx_runtime_is_another_than_int8_for_tensorrt(export, builds, quantizations, monkeypatch):
     """Each is quantized once, from one export."""
     monkeypatch.setattr(latency, "TURNS", 2)
-    onnx, engine = export("cnn", "int8", ["onnx", "tensorrt"], options={"sm": "sm89"})
+    onnx, engine = export("linear", "int8", ["onnx", "tensorrt"], options={"sm": "sm89"})
     assert len(builds) == 1
     assert sorted(quantizations) == [("auto", "auto"), ("tensorrt", "static")]
     assert onnx.lineage[0] == engine.lineage[0]
