@@ -8,9 +8,12 @@ answers without complaint.
 from __future__ import annotations
 
 import atexit
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +111,12 @@ def texts(
 
 def _scratch() -> Path:
     """A folder that lasts as long as the process: the files are copied when the artifact is written."""
+    return Path(tempfile.mkdtemp(dir=_kept(os.getpid())))
+
+
+@cache
+def _kept(process: int) -> Path:
+    """The one folder for all of them, of this process."""
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(scratch("tokenizer"))
