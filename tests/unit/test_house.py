@@ -178,7 +178,7 @@ def test_nothing_installs_packages():
 
 #: the rooms of core, from the ground up: one imports only what is on a line before its own
 ROOMS = [
-    ["errors", "lazy"],
+    ["errors", "lazy", "parent"],
     ["regular", "typed"],
     ["contract", "usercode", "quiet", "jsontext"],
     ["plugins", "store"],

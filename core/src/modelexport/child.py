@@ -10,10 +10,11 @@ from typing import Any
 
 from . import errors
 from .errors import MxError
+from .parent import PARENT, end_with
 
 
 def main() -> None:
-    _end_with_parent()
+    end_with(int(os.environ.get(PARENT, os.getppid())))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # runtimes print to stdout as they please
     sys.stdout = sys.stderr
@@ -35,17 +36,6 @@ def main() -> None:
             answer = {"error": _describe(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed closes our stdin, which a child at work does not read: Linux is asked to kill it."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-    import signal
-
-    set_parent_death_signal = 1  # prctl(2)
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _describe(error: Exception) -> dict[str, str]:

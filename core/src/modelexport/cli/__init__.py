@@ -14,7 +14,16 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import MxError, RuntimeFailure, TargetError, UsageError, __version__, out_of_memory
+from ..errors import (
+    MxError,
+    OutputError,
+    RuntimeFailure,
+    TargetError,
+    UsageError,
+    __version__,
+    is_disk_error,
+    out_of_memory,
+)
 from ..plugins import commands
 from . import stopping
 
@@ -171,30 +180,44 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _report(_usage(error), arguments)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of stdout is written when Python ends
+        _drop_stdout()
         return 141
-    except MemoryError as error:
-        short = out_of_memory(error)
-        short.__cause__ = error
-        return _report(short, arguments)
-    except Exception as error:  # noqa: BLE001  the last resort: a defect of ours, said in one line
-        if stopping.was_asked():
-            return _stopped()
-        defect = MxError(
-            f"internal error: {type(error).__name__}: {error}",
-            "this is a defect of modelexport: please report it with the output of --debug",
-        )
-        defect.__cause__ = error
-        return _report(defect, arguments)
+    except Exception as error:  # noqa: BLE001  the last resort: every error ends in one line
+        return _stopped() if stopping.was_asked() else _report(_told(error), arguments)
 
 
 def _invoke(arguments: list[str]) -> int:
+    stdout = sys.stdout
     try:
         code = cli.main(arguments or ["--help"], prog_name="mx", standalone_mode=False)
-        sys.stdout.flush()
-    except SystemExit as error:  # click's way to end where whoever reads stdout has gone
-        raise BrokenPipeError from error
+        if stdout is not None:  # it may be closed
+            stdout.flush()
+    except SystemExit as error:
+        if sys.stdout is not stdout:  # click puts another in its place, and ends, where whoever reads has gone
+            raise BrokenPipeError from error
+        raise
     return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception) -> MxError:
+    """What an error that nobody translated is to a user: memory, a disk that is full, or a defect of ours."""
+    if isinstance(error, MemoryError):
+        told = out_of_memory(error)
+    elif isinstance(error, OSError) and error.filename is None and is_disk_error(error):
+        _drop_stdout()
+        told = OutputError(f"can't write to stdout: {error.strerror}", "free some space where it leads")
+    else:
+        told = MxError(
+            f"internal error: {type(error).__name__}: {error}",
+            "this is a defect of modelexport: please report it with the output of --debug",
+        )
+    told.__cause__ = error
+    return told
+
+
+def _drop_stdout() -> None:
+    """What is left of stdout is written when Python ends: let it go where that can't fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _stopped() -> int:
@@ -223,7 +246,10 @@ def _report(error: MxError, arguments: list[str]) -> int:
             "message": error.message,
             "hint": error.hint,
         }
-        click.echo(json.dumps({"error": body}, indent=2))
+        try:
+            click.echo(json.dumps({"error": body}, indent=2))
+        except OSError:  # nobody reads it, or nothing can be written there: stderr has the error as well
+            _drop_stdout()
     click.echo(click.style("error: ", fg="red", bold=True) + _on_one_line(error.message), err=True)
     if error.hint:
         click.echo(click.style("hint: ", fg="cyan") + _on_one_line(error.hint), err=True)

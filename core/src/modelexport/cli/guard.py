@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
+
+from ..parent import end_with
 
 #: signals that a process ends itself with, or is ended with by the kernel
 _CRASHES = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGSEGV", "SIGSYS", "SIGTRAP", "SIGXCPU")
@@ -36,7 +37,7 @@ def guarded(work: Callable[[], int], crashed: Callable[[str], int]) -> int:
     parent, child = os.getpid(), os.fork()
     if child == 0:
         os.close(reader)
-        _end_with(parent)
+        end_with(parent)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             return work()
@@ -67,13 +68,3 @@ def _wait(child: int, waited: set[signal.Signals]) -> int:
         received = signal.sigwaitinfo(waited)
         if received.si_signo != signal.SIGCHLD and received.si_code != _FROM_KERNEL:
             os.kill(child, received.si_signo)
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process when its parent does: nobody would wait for it any more."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)

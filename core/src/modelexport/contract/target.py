@@ -44,8 +44,9 @@ class Target:
     `verbs`      what each verb takes, for those that take anything
     `mutates`    the export hook changes the live module or program it is given (core then hands it a copy)
     `snippets`   languages that `mx_snippet` writes code in, such as "cpp" or "swift"
-    `details`    a frozen dataclass of what `Build.details` may hold, a field for each key, read by its type hints
-                 (see `modelexport.typed`): a stranger's manifest is checked by it before a hook sees it
+    `details`    a frozen dataclass of what `Build.details` may hold, a field for each key: a manifest that a
+                 stranger wrote is checked by its type hints before a hook sees it. Hints are plain types,
+                 `Literal`, unions, tuples, mappings, dataclasses, and `Annotated` with a `Check` of the contract
     `compiles`   the precisions that the target takes from the format it consumes, where that format's own way to
                  them would not do: precision → verb of that format → its options. What the compiling export itself
                  gets for the precision stands in `verbs`. A precision that is in neither is made in the consumed

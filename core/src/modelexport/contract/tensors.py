@@ -81,8 +81,8 @@ class Dim:
 
 #: the largest size of a dim, the most axes (numpy's), the most characters of a declaration
 SIZE, AXES, DECLARATION = 2**31 - 1, 64, 4096
-#: the most elements of an array that is made up
-ELEMENTS = 2**28
+#: the most elements of arrays that are made up for one call: 4 GiB of float64
+ELEMENTS = 2**29
 
 _DECLARATION = re.compile(r"(?P<name>[^:\[\]=\s]+):(?P<dtype>[a-z0-9]+)\[(?P<shape>[^\]]*)\](?:=(?P<values>\S+))?")
 _DIM = re.compile(r"(?P<name>[A-Za-z_]\w*)(?:=(?P<min>[0-9]+)\.\.(?P<max>[0-9]*)(?:/(?P<multiple>[0-9]+))?)?")
@@ -189,12 +189,11 @@ def _fit(low: float, high: float, dtype: str) -> bool:
     return least <= low and high <= most
 
 
-def check_count(name: str, shape: Sequence[int]) -> None:
-    """Raise InputError where an array for the input `name` would be made up that fits into no memory."""
-    if math.prod(shape) > ELEMENTS:
+def check_count(what: str, count: int) -> None:
+    """Raise InputError where arrays of `count` elements would be made up, which fit into no memory."""
+    if count > ELEMENTS:
         raise InputError(
-            f"input {name!r} would have {' × '.join(map(str, shape))} elements, {ELEMENTS} are made up at most",
-            "declare smaller sizes",
+            f"{what} would have {count} elements, {ELEMENTS} are made up at most", "declare smaller sizes"
         )
 
 

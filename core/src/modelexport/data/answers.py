@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..contract.artifacts import Artifact
+from ..errors import first_line
 from .texts import Text, encode, load_tokenizer, longest
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ def readable(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[T
 
     The best classes with their probabilities, a label a token, the cosine similarities of embeddings; with
     the `texts` that were given, words in place of token numbers, answers to questions, masks filled in, and the
-    next token. Outputs that have not the shape of what the manifest takes them for say nothing either.
+    next token. Where outputs have not the shapes of what the manifest takes them for, a line says so.
     """
     try:
         return _read(artifact, outputs, texts)
-    except (LookupError, ValueError, TypeError):
-        return []
+    except (LookupError, ValueError, TypeError) as error:
+        cause = f"{type(error).__name__}: {first_line(error)}"
+        return [f"the outputs are not what `processing` takes them for: {cause}"]
 
 
 def _read(artifact: Artifact, outputs: Mapping[str, Array], texts: Sequence[Text] | None) -> list[str]:

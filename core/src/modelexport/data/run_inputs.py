@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def _from_value(spec: TensorSpec, value: str) -> Array:
     if isinstance(data, list):
         return _as_array(data, spec)
     shape = tuple(size.min if isinstance(size, Dim) else size for size in spec.shape)
-    check_count(spec.name, shape)
+    check_count(f"input {spec.name!r}", math.prod(shape))
     return np.broadcast_to(_as_array(data, spec), shape).copy()
 
 

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 #: elements of all inputs together above which a case at the high end of a dim is taken at a smaller size
 MAX_ELEMENTS = 4_000_000
 
-#: elements that are drawn at once, at most: 4 GiB of float64
-TOO_MANY = 1 << 29
-
 #: the high end of a dim declared without one
 OPEN_END = 17
 
@@ -189,13 +186,11 @@ def draw(specs: Sequence[TensorSpec], sizes: Mapping[str, int], seed: int, kind:
     """
     import numpy as np
 
-    if (count := _elements(specs, sizes)) > TOO_MANY:
-        raise InputError(f"inputs of {count} elements are too many to draw", "declare smaller sizes")
+    check_count("the inputs", _elements(specs, sizes))
     generator = np.random.default_rng(seed)
     arrays = {}
     for spec in specs:
         shape = tuple(sizes[s.name] if isinstance(s, Dim) else s for s in spec.shape)
-        check_count(spec.name, shape)
         try:
             arrays[spec.name] = cast(_values(spec, shape, generator, kind), spec.dtype)
         except (ValueError, OverflowError) as error:

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from .. import errors
 from ..errors import MxError, RuntimeFailure
+from ..parent import PARENT
 from ..store.scratch import scratch
 
 
@@ -70,7 +71,7 @@ def start(doing: str, environment: Mapping[str, str] | None = None) -> Iterator[
     with scratch("child") as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         # PYTHONSAFEPATH: a file of the user's folder must not stand in for a module of ours.
         # TMPDIR: the child is killed in the end, and can't remove what it or a runtime in it left.
-        own = {"PYTHONSAFEPATH": "1", "TMPDIR": str(folder)}
+        own = {"PYTHONSAFEPATH": "1", "TMPDIR": str(folder), PARENT: str(os.getpid())}
         variables = {**os.environ, **own, **(environment or {})}
         process = subprocess.Popen(
             command,

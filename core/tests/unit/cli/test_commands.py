@@ -21,6 +21,8 @@ def command(name):
         raise InputError("nobody is here", "give a name")
     if name == "bug":
         raise KeyError("bug")
+    if name == "leave":
+        raise SystemExit(3)
     click.echo(f"hello {name}")
 """
 
@@ -71,6 +73,7 @@ def test_its_errors_are_told_as_mxs_own_are(install):
     assert done.returncode == InputError.exit_code
     assert done.stderr == "error: nobody is here\nhint: give a name\n"
     assert "Traceback" in start(environment, "greet", "--name", "nobody", "--debug").stderr
+    assert start(environment, "greet", "--name", "leave").returncode == 3
     bug = start(environment, "greet", "--name", "bug")
     assert bug.returncode == TargetError.exit_code
     assert bug.stderr == (

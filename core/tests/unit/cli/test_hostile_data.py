@@ -59,13 +59,15 @@ def test_every_reader_of_a_npz_refuses_it(refused, artifact, nets, tmp_path, kin
     refused(["quantize", artifact, "-o", tmp_path / "q", "--calibration", path], INPUT)
 
 
-@table(evil.NPZ)
+#: but for what takes a minute to hash, as any file of an artifact that is so large
+GOLDEN = [kind for kind in evil.NPZ if kind != "8 GB of one file"]
+
+
+@table(GOLDEN)
 def test_every_reader_of_golden_data_refuses_it(refused, copy, tmp_path, kind):
     golden = copy / "golden.npz"
     golden.unlink()
     evil.NPZ[kind](golden)
-    if golden.stat().st_size > 1 << 30:
-        pytest.skip("its sha256 takes long")
     trust(copy, "golden.npz")
     refused(["verify", copy], ARTIFACT)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -28,13 +29,10 @@ def json_alone() -> Iterator[None]:
 @contextmanager
 def _native_to_stderr() -> Iterator[TextIO]:
     """A stream to where stdout leads; what native code writes to that descriptor goes to stderr meanwhile."""
-    out = sys.stdout
-    try:
-        own = out.fileno() == 1
-        kept = os.dup(1) if own else -1
-    except (OSError, ValueError):  # closed, or no file at all
-        own = False
-    if not own:
+    out, kept = sys.stdout or io.StringIO(), -1
+    with suppress(AttributeError, OSError, ValueError):  # it is closed, or no file
+        kept = os.dup(1) if out.fileno() == 1 else -1
+    if kept < 0:
         yield out
         return
     out.flush()
