@@ -9,7 +9,7 @@ from modelexport.contract import Artifact, Captured
 from modelexport.errors import ConversionError, OptionError, RuntimeFailure, first_line, is_disk_error
 from modelexport.toolkit import dynamic_shapes, load_program
 
-from . import backend
+from . import backend, pool
 from . import program as program_file
 
 #: the program, and the program with test cases inside
@@ -26,7 +26,7 @@ def load(path: Path) -> Any:
     with backend.overheard() as lines:
         try:
             program = native._load_program(str(path), program_verification=native.Verification.InternalConsistency)
-            return program.load_method("forward")
+            return pool.used_by(program.load_method("forward"))
         except Exception as error:
             if is_disk_error(error):
                 raise

@@ -9,7 +9,7 @@ from modelexport.contract import Artifact, Session
 from modelexport.errors import CannotRunHere, RuntimeFailure, first_line
 from modelexport.toolkit import bounded, to_numpy, to_torch
 
-from . import backend, files
+from . import backend, files, pool
 
 if TYPE_CHECKING:
     from modelexport.contract import Array, Arrays
@@ -21,18 +21,16 @@ def open_artifact(artifact: Artifact, options: RunOptions) -> Session:
     """A Session on the artifact, whose dims are bounded where its memory plan is.
 
     Raises CannotRunHere for a delegate or a kernel that this build of the runtime lacks, RuntimeFailure where it
-    refuses the file.
+    refuses the file, OptionError for other threads than those of the programs that are open in this process.
     """
     native = backend.runtime()
     _check_machine(artifact, native)
+    pool.resize(options.threads)
     method = files.load(artifact.entry_path)
-    if options.threads and native._threadpool_get_thread_count() != options.threads:
-        with backend.overheard():
-            native._unsafe_reset_threadpool(options.threads)
     inputs = tuple(bounded(spec, artifact.details.get("bounds", {})) for spec in artifact.inputs)
     call = caller(method, [spec.name for spec in inputs], [spec.name for spec in artifact.outputs])
     details = {
-        "threads": native._threadpool_get_thread_count(),
+        "threads": pool.size(),
         "delegates": artifact.details.get("delegates", {}),
     }
     return Session(call, inputs, artifact.outputs, details=details)

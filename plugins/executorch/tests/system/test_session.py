@@ -1,5 +1,8 @@
 """Programs on ExecuTorch's runtime: state, threads, damaged files, and programs by others."""
 
+import subprocess
+import sys
+
 import modelexport
 import numpy as np
 import pytest
@@ -36,6 +39,35 @@ def test_a_damaged_file_is_a_runtime_failure(linear, tmp_path, damage, said, cap
 def test_threads_are_the_pools(cnn):
     with api.run(cnn.path, {"threads": "1"}) as session:
         assert session.details["threads"] == 1
+
+
+def test_the_pool_is_resized_under_no_open_program(cnn):
+    """XNNPACK calls through the pool that it was loaded with: one resized later was freed memory."""
+    image = np.random.default_rng(2).standard_normal((5, 3, 16, 16)).astype(np.float32)
+    with api.run(cnn.path, {"threads": "2"}) as first:
+        (before,) = first({"image": image}).values()
+        with pytest.raises(OptionError, match=r"threads=1: programs that use the runtime's 2 threads are open"):
+            api.run(cnn.path, {"threads": "1"})
+        with api.run(cnn.path, {"threads": "2"}) as same:
+            np.testing.assert_array_equal(*same({"image": image}).values(), before)
+        np.testing.assert_array_equal(*first({"image": image}).values(), before)
+    with api.run(cnn.path, {"threads": "1"}) as later:
+        assert later.details["threads"] == 1
+        np.testing.assert_allclose(*later({"image": image}).values(), before, rtol=1e-5, atol=1e-6)
+
+
+def test_sizes_change_often_on_a_pool_of_another_size(make, torch):
+    """In a process of its own, which it would end: a pool resized after the load crashed or hung 6 times of 8."""
+    net = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 64))
+    artifact = make(net, "x:float32[batch=1..64,64]")
+    code = f"""
+import numpy as np, modelexport
+with modelexport.run({str(artifact.path)!r}, {{"threads": "1"}}) as session:
+    for turn in range(400):
+        session({{"x": np.ones((1 + turn % 64, 64), np.float32)}})
+        [bytearray(size * 7 + turn) for size in range(200)]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_an_existing_program_is_a_source(cnn, answers, tmp_path):
