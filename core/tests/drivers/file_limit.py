@@ -1,7 +1,8 @@
 """`mx export` where no file may grow beyond a limit: `file_limit.py SOURCE FOLDER TARGET LIMIT…`.
 
 The limit stands for a full disk: a write fails in the middle of a file. Prints, for each limit, the exit code
-and what was said, as JSON.
+and what was said, as JSON. Python keeps half of what it compiled there, and fails on that from then on
+(https://github.com/python/cpython/issues/126606), so nothing is compiled to a file.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from modelexport import cli
 
 
 def main():
+    sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
     source, folder, target, limits = sys.argv[1], Path(sys.argv[2]), sys.argv[3], map(int, sys.argv[4:])
     assert cli._run(["export", source, "-t", target, "-o", str(folder / ".warm")]) == 0
     found = []
