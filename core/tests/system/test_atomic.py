@@ -230,15 +230,17 @@ def test_readers_beside_a_writer_see_one_version(drive, tmp_path):
         source.parent.mkdir()
         source.write_text(SEEDED.format(seed=seed))
         modelexport.export(f"{source}:net", "tape", source.parent)
-    beside = tmp_path / "beside"
-    beside.mkdir()
     one, two = (tmp_path / name / "net.tape" for name in ("one", "two"))
     assert (one / "model.tape").read_bytes() != (two / "model.tape").read_bytes()
-    seen = json.loads(drive("readers", beside, one, two, 6, 3).stdout)
-    assert seen["replaced"] >= 10, seen
-    assert seen["verified"] >= 2, seen
-    assert seen["run"] >= 10, seen
-    assert seen["read"] >= 10, seen
+    least = {"replaced": 10, "verified": 2, "run": 10, "read": 10}
+    for seconds in (6, 60):  # where the machine is busy with other things, once more and longer
+        beside = tmp_path / f"beside-{seconds}"
+        beside.mkdir()
+        seen = json.loads(drive("readers", beside, one, two, seconds, 3).stdout)
+        if all(seen[what] >= count for what, count in least.items()):
+            break
+    else:
+        pytest.fail(f"too little happened: {seen}")
 
 
 SEEDED = """
