@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,11 @@ class Result:
         return json.loads(self.out)
 
 
+def without_progress(err):
+    """What was said beside the lines of work that lasts, which a busy machine has more of."""
+    return re.sub(r"^.* \(\d+ s\)\n", "", err, flags=re.MULTILINE)
+
+
 @pytest.fixture(scope="session")
 def mx():
     """Run `mx` in this process: `mx("export", SOURCE, "-t", TARGET) -> Result`."""
@@ -56,7 +62,7 @@ def mx():
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = cli._run([str(argument) for argument in arguments])
-        return Result(code, out.getvalue(), err.getvalue())
+        return Result(code, out.getvalue(), without_progress(err.getvalue()))
 
     return run
 
@@ -68,7 +74,7 @@ def mx_process():
     def run(*arguments, **keywords):
         command = [Path(sys.executable).with_name("mx"), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, **keywords)
-        return Result(done.returncode, done.stdout, done.stderr)
+        return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
     return run
 

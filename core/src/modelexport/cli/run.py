@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @click.option(
     "--text", "texts", multiple=True, help="A text for the artifact's own tokenizer; repeat for a batch."
 )
-@click.option("--context", help="The passage that each --text is a question about.")
+@click.option("--context", "contexts", multiple=True,
+              help="The passage that each --text is a question about; repeat for one each.")  # fmt: skip
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path),
               help="An image for the artifact's own preprocessing; repeat for a batch.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="Write the outputs to this .npz or .json.")
@@ -45,7 +46,7 @@ def command(
     artifact: Path,
     inputs: tuple[str, ...],
     texts: tuple[str, ...],
-    context: str | None,
+    contexts: tuple[str, ...],
     images: tuple[Path, ...],
     output: Path | None,
     pairs: tuple[str, ...],
@@ -55,7 +56,6 @@ def command(
     from .. import api
     from ..contract import options
     from ..data import answers, run_inputs
-    from ..data.texts import Text
     from ..plugins import calls
     from ..store import versions
 
@@ -63,19 +63,23 @@ def command(
         shared.artifact_help(artifact, "run")
         return
     values = options.parse_pairs(pairs)
-    if context is not None and not texts:
+    if contexts and not texts:
         raise click.UsageError("--context is the passage of a --text, and none is given")
     run_inputs.check_output(output)
-    asked: list[Text] = [(text, context) if context is not None else text for text in texts]
+    asked = run_inputs.asked(texts, contexts)
+    notes: list[str] = []
 
     def opened() -> tuple[Artifact, Arrays, Session]:
         loaded = api.load(artifact)
-        return loaded, run_inputs.gather(loaded, inputs, asked, images), calls.open_session(loaded, values)
+        notes.clear()
+        given = run_inputs.gather(loaded, inputs, asked, images, notes.append)
+        return loaded, given, calls.open_session(loaded, values)
 
     loaded, arrays, session = versions.steady(artifact, opened, undo=lambda all_of_it: all_of_it[2].close())
     with session:
-        if session.note:
-            click.echo(session.note, err=True)
+        for note in (*notes, session.note):
+            if note:
+                click.echo(note, err=True)
         outputs = session(arrays)
     if output is not None:
         run_inputs.write(outputs, output)

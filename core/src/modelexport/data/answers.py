@@ -117,11 +117,12 @@ def _answers(
         return []
     lines = []
     for index, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
-        context = text if isinstance(text, str) else text[1]
         offset = _offset(starts.shape[1], encoding.tokens, padding)
-        inside = [i for i, s in enumerate(encoding.sequence_ids) if s == (0 if isinstance(text, str) else 1)]
-        if not inside:
+        inside = [i for i, sequence in enumerate(encoding.sequence_ids) if sequence == 1]
+        if isinstance(text, str) or not inside:
+            lines.append(f"{index}: no answer, for there is no passage to find it in")
             continue
+        context = text[1]
         first, last = inside[0], inside[-1] + 1
         rows = [values[index, offset + first : offset + last].astype(np.float64) for values in (starts, ends)]
         pairs = rows[0][:, None] + rows[1][None, :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,63 @@ if TYPE_CHECKING:
     from ..contract.tensors import Array, Arrays
     from .texts import Text
 
+#: a text that is one word and ends so is the name of a file
+TEXT_FILES = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".html", ".xml", ".pdf", ".docx")
+
 #: the most bytes of a .json of inputs; its numbers take several times as much
 JSON = 32 << 20
 
 
+def asked(texts: Sequence[str], contexts: Sequence[str]) -> list[Text]:
+    """Each text, with the passage that it is a question about: one passage for all, or one for each.
+
+    Raises InputError where they don't go together, where a passage is empty, and where a file is named.
+    """
+    for option, values in (("--text", texts), ("--context", contexts)):
+        for value in values:
+            _check_no_file(option, value)
+    if not contexts:
+        return list(texts)
+    if len(contexts) not in (1, len(texts)):
+        raise InputError(
+            f"{len(texts)} --text and {len(contexts)} --context do not go together",
+            "give one passage for all, or one for each text, in the same order",
+        )
+    if not all(context.strip() for context in contexts):
+        raise InputError("a --context is empty", "give the passage that holds the answer")
+    passages = list(contexts) if len(contexts) == len(texts) else [contexts[0]] * len(texts)
+    return list(zip(texts, passages, strict=True))
+
+
+def _check_no_file(option: str, value: str) -> None:
+    """Raise InputError for what can only be meant as the name of a file: its letters are no text to work on."""
+    name = value.strip()
+    is_word = not any(map(str.isspace, name))
+    if (is_word and name.lower().endswith(TEXT_FILES)) or (("." in name or "/" in name) and _is_file(name)):
+        raise InputError(
+            f"{option} {name} names a file, and what it takes is the text itself",
+            f'give what the file holds: {option} "$(cat {name})"',
+        )
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # longer than names may be
+        return False
+
+
 def gather(
-    artifact: Artifact, inputs: Sequence[str], texts: Sequence[Text] = (), images: Sequence[Path] = ()
+    artifact: Artifact,
+    inputs: Sequence[str],
+    texts: Sequence[Text] = (),
+    images: Sequence[Path] = (),
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Arrays:
-    """Arrays by input name from every `--input`, `--text` and `--image`. Raises InputError."""
+    """Arrays by input name from every `--input`, `--text` and `--image`; `tell` hears what was left out of them.
+
+    Raises InputError.
+    """
     from .images import image_inputs
     from .texts import text_inputs
 
@@ -37,8 +86,10 @@ def gather(
         wanted = ", ".join(map(str, artifact.inputs))
         raise InputError("there is nothing to run", f"give --input, --text or --image; the inputs: {wanted}")
     arrays: Arrays = {}
+    if artifact.processing.get("task") == "question-answering" and any(isinstance(text, str) for text in texts):
+        raise InputError("the model finds answers in a passage, and a --text has none", "give it with --context")
     if texts:
-        arrays |= text_inputs(artifact, texts)
+        arrays |= text_inputs(artifact, texts, tell=tell)
     if images:
         arrays |= image_inputs(artifact, images)
     specs = {spec.name: spec for spec in artifact.inputs}

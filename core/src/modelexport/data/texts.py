@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,17 @@ TOKENIZER = 256 << 20
 Text = str | tuple[str, str]
 
 
-def text_inputs(artifact: Artifact, texts: Sequence[Text], width: int = 0, tokenizer: Any = None) -> Arrays:
+def text_inputs(
+    artifact: Artifact,
+    texts: Sequence[Text],
+    width: int = 0,
+    tokenizer: Any = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Arrays:
     """The inputs that `texts` make, one row a text: cut to the longest the model takes, padded to the longest.
 
     They are padded to `width` tokens at least. `tokenizer` is what `load_tokenizer` gave, for who calls often.
+    `tell` is called with a line for each text that was cut.
     Raises InputError when the artifact carries no tokenizer, or does not take as many texts or lengths.
     """
     import numpy as np
@@ -48,6 +55,9 @@ def text_inputs(artifact: Artifact, texts: Sequence[Text], width: int = 0, token
     check_rows(first.shape[0], len(texts), "text")
     tokenizer = load_tokenizer(artifact) if tokenizer is None else tokenizer
     encodings = encode(tokenizer, settings, texts, longest(settings, first.shape[-1]))
+    for index, encoding in enumerate(encodings):
+        if encoding.overflowing:
+            tell(f"text {index} was cut: {_cut(encoding, settings)}")
     lengths = [len(encoding.ids) for encoding in encodings]
     width = _padded(max(width, *lengths), first.shape[-1])
     if settings["pad_id"] is None and set(lengths) != {width}:
@@ -72,6 +82,18 @@ def text_inputs(artifact: Artifact, texts: Sequence[Text], width: int = 0, token
                 ) from error
         arrays[name] = array
     return arrays
+
+
+def _cut(encoding: Any, settings: Mapping[str, Any]) -> str:
+    """What the model gets of a text that is longer than what it takes."""
+    taken = f"the model takes {len(encoding.ids)} tokens"
+    parts = [encoding, *encoding.overflowing]
+    if any(1 in part.sequence_ids for part in parts):  # the question stands in every part
+        return f"{taken}, and the question and its passage have more"
+    total = sum(len(part.ids) - sum(part.special_tokens_mask) for part in parts)
+    end = "last" if settings.get("truncation_side") == "left" else "first"
+    kept = len(encoding.ids) - sum(encoding.special_tokens_mask)
+    return f"{taken}, so the {end} {kept} of its {total} were read"
 
 
 def longest(settings: Mapping[str, Any], size: int | Dim) -> int | None:

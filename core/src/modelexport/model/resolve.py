@@ -23,6 +23,9 @@ from ..store import manifest
 from ..usercode import check_reference, guarded, import_object, names_object
 from . import pt2, reference, weights
 
+#: NAME or OWNER/NAME, as hubs call models
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
 #: the most bytes of an artifact's name; what is made of it and while it is made has suffixes, 255 in all
 LONGEST_NAME = 128
 
@@ -51,7 +54,7 @@ def resolve(ref: Any, options: LoadOptions) -> Source:
         return _from_artifact(path, options.allow_pickle)
     source = manager.load_source(text, options)
     if source is None:
-        raise _unknown(path, text)
+        raise _unknown(path, text, options)
     if options.task is not None and "task" not in source.processing:
         raise _no_task(text, options.task)
     return _finish(source, text, path.name.removesuffix(path.suffix) or "model", options)
@@ -100,16 +103,24 @@ def _safe_name(name: str) -> str:
     return plain.encode()[:LONGEST_NAME].decode(errors="ignore") or "model"
 
 
-def _unknown(path: Path, text: str) -> SourceError:
+def _unknown(path: Path, text: str, options: LoadOptions) -> SourceError:
     forms = (
         "file.py:factory, package.module:factory, model.pt2, an artifact's folder, or what a source plugin loads"
     )
     absent = [line for name, (_, line) in known.SOURCES.items() if name not in entries.find(entries.SOURCES)]
     if not path.exists():
         extra = f"; for Hugging Face ids and other formats: {'; '.join(absent)}" if absent else ""
+        if _HUB_ID.fullmatch(text) and not options.allow_download:
+            extra += "; if that is a model's id on a hub: --allow-download"
         return SourceError(f"no model at {text!r}: there is no such path", f"give {forms}{extra}")
     if path.suffix == ".py":
         return SourceError(f"{text} names no factory", f"write {text}:FUNCTION, a function that returns the model")
+    if weights.is_pickled_model(path):
+        return SourceError(
+            f"{text} is a whole model that was pickled, which runs whatever code it holds when it is loaded",
+            f"if you trust its author, give `file.py:factory` with a function that returns "
+            f"torch.load({path.name!r}, weights_only=False)",
+        )
     if path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".pkl"):
         whole = f"; or, for a whole model, {line}" if (line := _plugin_for(path.suffix)) else ""
         return SourceError(

@@ -177,6 +177,21 @@ def _read_torch(path: Path, allow_pickle: bool) -> dict[str, Any]:
     return _state_in(value, path)
 
 
+def is_pickled_model(path: Path) -> bool:
+    """Whether the file is a module that torch.save pickled whole, by the classes that it names; none is loaded."""
+    if not path.is_file() or not _pickled(path):
+        return False
+    import pickle
+
+    from torch.serialization import get_unsafe_globals_in_checkpoint
+
+    try:
+        names = get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError):
+        return False  # it is nothing that torch.save writes
+    return any(name.startswith("torch.nn.modules.") for name in names)
+
+
 def _check_expansion(path: Path) -> None:
     """Raise SourceError for an archive whose members are packed: torch stores them as they are, and reads any."""
     try:

@@ -50,6 +50,8 @@ def _read(root: Path, check_files: bool) -> Artifact:
     file = root / NAME
     if not _mode(root):
         raise ArtifactError(f"no artifact at {root}", "make one with `mx export SOURCE -t TARGET`")
+    if stat.S_ISREG(_mode(root)):
+        raise ArtifactError(f"{root} is a file, not an artifact", _way_from(root))
     if _mode(file) != stat.S_IFREG:
         raise ArtifactError(f"{root} is not an artifact: it has no {NAME}", "give the folder `mx export` wrote")
     artifact = schema.from_json(read_json(file, ArtifactError, "export the model again", LIMIT), root)
@@ -57,6 +59,14 @@ def _read(root: Path, check_files: bool) -> Artifact:
     if check_files:
         check(artifact)
     return artifact
+
+
+def _way_from(file: Path) -> str:
+    """What to do with a file, where an artifact is wanted."""
+    folder = next((folder for folder in file.parents if _mode(folder / NAME) == stat.S_IFREG), None)
+    if folder is not None:
+        return f"give the folder that it is part of, {folder}"
+    return f"`mx export {file} -t TARGET` makes one of a model that a source plugin can read"
 
 
 def check(artifact: Artifact) -> None:

@@ -62,6 +62,21 @@ FEEDS = {
     "unknown file": (lambda p: ["--input", "@notes.txt"], ["notes.txt", ".npz"]),
     "nothing": (lambda p: [], ["nothing to run", "--input", "x:float32"]),
     "text without tokenizer": (lambda p: ["--text", "hello"], ["no tokenizer", "--input"]),
+    "the name of a file as text": (lambda p: ["--text", "@notes.txt"], ["notes.txt names a file", "$(cat"]),
+    "the name of a file that is gone": (lambda p: ["--text", "review.TXT"], ["review.TXT names a file"]),
+    "the name of a file as passage": (
+        lambda p: ["--text", "who?", "--context", "@notes.txt"],
+        ["--context", "notes.txt names a file", '--context "$(cat'],
+    ),
+    "more texts than passages": (
+        lambda p: ["--text", "a", "--text", "b", "--text", "c", "--context", "x", "--context", "y"],
+        ["3 --text and 2 --context", "one for each text"],
+    ),
+    "fewer texts than passages": (
+        lambda p: ["--text", "a", "--context", "x", "--context", "y"],
+        ["1 --text and 2 --context"],
+    ),
+    "an empty passage": (lambda p: ["--text", "a", "--context", " "], ["--context is empty"]),
     "image without preprocessing": (lambda p: ["--image", "@notes.txt"], ["no image preprocessing", "--input"]),
 }
 

@@ -161,13 +161,21 @@ def _open(
         runtime = onnxruntime.InferenceSession(file, settings, providers=providers)
     except Exception as error:
         raise RuntimeFailure(
-            f"ONNX Runtime can't load {name}: {first_line(error)}",
-            "a newer onnxruntime may know its opset and operators: pip install -U onnxruntime",
+            f"ONNX Runtime can't load {name}: {first_line(error)}", _way_out(str(error))
         ) from error
     fallen = [name for name in providers if name not in runtime.get_providers()]
     if fallen:
         raise CannotRunHere(f"ONNX Runtime could not start {', '.join(fallen)} here", "use -k providers=cpu")
     return runtime
+
+
+def _way_out(message: str) -> str:
+    if "Could not find an implementation" in message:
+        return (
+            "this provider has no kernel of that operator for that dtype: export the model in float32 "
+            "(model.float()), or run it where there is one (-k providers=cuda)"
+        )
+    return "a newer onnxruntime may know its opset and operators: pip install -U onnxruntime"
 
 
 def _has(device: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from modelexport.contract import Dim
-from modelexport.data import answers
+from modelexport.data import answers, run_inputs
 from modelexport.data.images import image_inputs
 from modelexport.data.texts import text_inputs
 from modelexport.errors import InputError
@@ -34,6 +34,25 @@ def test_text_is_cut_to_what_the_artifact_takes(classifier):
     assert got["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]]
     assert got["input_ids"].dtype == np.int32
     assert text_inputs(replace(classifier, inputs=narrow), long)["input_ids"].shape == (2, 16)
+
+
+def test_what_is_cut_is_said(classifier):
+    said = []
+    text_inputs(classifier, ["the cat", "the cat " * 50, "the mat"], tell=said.append)
+    assert said == ["text 1 was cut: the model takes 20 tokens, so the first 18 of its 100 were read"]
+    said.clear()
+    text_inputs(classifier, [("who sat ?", "the cat " * 50)], tell=said.append)
+    assert said == ["text 0 was cut: the model takes 20 tokens, and the question and its passage have more"]
+
+
+def test_what_is_cut_of_the_front_is_said(tmp_path, tiny):
+    ref = tiny.save(tmp_path / "model", "BertModel", tiny.bert())
+    tiny.save_tokenizer(tmp_path / "model", truncation_side="left")
+    said = []
+    artifact = tiny.artifact_of(tiny.load(ref), tmp_path / "a")
+    got = text_inputs(artifact, ["cat " * 50 + "sat"], tell=said.append)
+    assert said == ["text 0 was cut: the model takes 20 tokens, so the last 18 of its 51 were read"]
+    assert got["input_ids"][0, -2:].tolist() == [7, 3]
 
 
 def test_pairs_get_their_type_ids(classifier):
@@ -120,6 +139,25 @@ def test_answers_come_out_of_the_context(tmp_path, tiny):
     starts[0, [1, 5]], ends[0, [2, 6]] = (9, 4), (9, 3)  # the question's own words don't count
     lines = answers.readable(artifact, {"start_logits": starts, "end_logits": ends}, [pair])
     assert lines == ["0: The cat (score 7.0000)"]
+
+
+def test_a_question_needs_its_passage(tmp_path, tiny):
+    ref = tiny.save(tmp_path / "model", "BertForQuestionAnswering", tiny.bert())
+    tiny.save_tokenizer(tmp_path / "model")
+    artifact = tiny.artifact_of(tiny.load(ref), tmp_path / "a")
+    with pytest.raises(InputError, match="finds answers in a passage, and a --text has none") as caught:
+        run_inputs.gather(artifact, [], run_inputs.asked(["who sat ?"], []))
+    assert "--context" in caught.value.hint
+    each = run_inputs.asked(["who sat ?", "who ?"], ["The cat sat", "The mat"])
+    assert each == [("who sat ?", "The cat sat"), ("who ?", "The mat")]
+    one = run_inputs.asked(["who sat ?", "who ?"], ["The cat sat"])
+    assert one == [("who sat ?", "The cat sat"), ("who ?", "The cat sat")]
+    scores = {name: np.zeros((2, 9), np.float32) for name in ("start_logits", "end_logits")}
+    scores["start_logits"][:, 6] = scores["end_logits"][:, 6] = 5  # the second word of the second passage
+    lines = answers.readable(artifact, scores, [("who sat ?", "The cat sat"), ("who sat ?", "The mat")])
+    assert lines == ["0: cat (score 10.0000)", "1: mat (score 10.0000)"]
+    unasked = answers.readable(artifact, scores, ["who sat ?", "who ?"])
+    assert unasked[0] == "0: no answer, for there is no passage to find it in"
 
 
 def test_masks_are_filled_in(tmp_path, tiny):
