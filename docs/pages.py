@@ -12,8 +12,8 @@ has PyTorch imported already (docs/warm.py). Its fenced blocks:
 A command succeeds, unless the next one is `$ echo $?` and shows its exit code. Output is stdout and stderr
 together, compared line by line. Blank lines, runs of spaces and of `─` do not count. A number with a point or an
 exponent is a measurement and matches any number; a whole number matches only itself, except after
-`<!-- measured -->`. `…` stands for any text, and alone on a line for any lines. What work that lasts says of itself
-(`capture with torch.export (20 s)`) does not count.
+`<!-- measured -->`. `…` stands for any text, and alone on a line for any lines. What work that lasts says of
+itself (`capture with torch.export (20 s)`) does not count.
 
 A block after `<!-- not run: reason -->` is left alone. One inside an HTML comment is run, unseen by readers.
 """

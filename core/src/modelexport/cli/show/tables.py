@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _out: ContextVar[TextIO | None] = ContextVar("out", default=None)
 
@@ -67,21 +70,48 @@ def columns(rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join([*padded, row[-1]]).rstrip())
 
 
+#: the fewest columns that the first column of a table is squeezed into
+NARROW = 16
+
+
 def table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, width: int = 160
 ) -> None:
-    """A table on stdout: the first column to the left, figures to the right."""
-    from rich import box
+    """A table on stdout: the first column to the left, figures to the right, and no figure broken.
+
+    Where the terminal is too narrow for that, each row is a paragraph with a line for each figure.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else width)
+    drawn = _drawn(headings, rows, title)
+    first = max(cell_len(row[0]) for row in [headings, *rows])
+    wanted = console.measure(drawn, options=console.options.update(max_width=1 << 20)).maximum
+    if wanted - max(0, first - NARROW) <= console.width:
+        console.print(drawn)
+    else:
+        _paragraphs(headings, rows, title)
+
+
+def _paragraphs(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None) -> None:
+    if title:
+        click.echo(title)
+    for row in rows:
+        click.echo(f"\n{row[0]}")
+        columns([[f"  {heading}", cell] for heading, cell in zip(headings[1:], row[1:], strict=True)])
+
+
+def _drawn(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None) -> Table:
+    from rich import box
     from rich.table import Table
 
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for index, heading in enumerate(headings):
-        drawn.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
+        drawn.add_column(heading, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0)
     for row in rows:
         drawn.add_row(*row)
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else width)
-    console.print(drawn)
+    return drawn
 
 
 def size(count: float | None) -> str:
