@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 @shared.standard_options
 def command(artifact: Path, of_quantization: bool, plot: Path | None, as_json: bool) -> None:
     """Show ARTIFACT's inputs, outputs, lineage, files and parity, after checking its files' sha256."""
-    from .. import api
+    from ..store import manifest
 
     if of_quantization:
         _quantization(artifact, plot, as_json)
         return
-    found = api.load(artifact)
+    found = manifest.load(artifact)
     if plot is not None:
         _draw(found, plot)
     if as_json:
@@ -78,12 +78,12 @@ def _draw(artifact: Artifact, plot: Path) -> None:
 
 
 def _quantization(artifact: Path, plot: Path | None, as_json: bool) -> None:
-    from .. import api
+    from ..store import manifest
     from .show import charts
 
     if plot is not None:
         charts.check(plot)
-    found = api.load(artifact)
+    found = manifest.load(artifact)
     report = found.quantization_report()
     if plot is not None:
         charts.layers(report, plot, f"{found.path.name}: {report.mode}")

@@ -53,11 +53,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Run ARTIFACT once and print its outputs."""
-    from .. import api
     from ..contract import options
     from ..data import answers, run_inputs
     from ..plugins import calls
-    from ..store import versions
+    from ..store import manifest, versions
 
     if "help" in pairs:
         shared.artifact_help(artifact, "run")
@@ -70,7 +69,7 @@ def command(
     notes: list[str] = []
 
     def opened() -> tuple[Artifact, Arrays, Session]:
-        loaded = api.load(artifact)
+        loaded = manifest.load(artifact)
         notes.clear()
         given = run_inputs.gather(loaded, inputs, asked, images, notes.append)
         return loaded, given, calls.open_session(loaded, values)

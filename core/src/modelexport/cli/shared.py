@@ -107,9 +107,9 @@ def option_help(target: str, kind: type, verb: str = "export") -> None:
 
 def artifact_help(artifact: Path, verb: str) -> None:
     """`-k help` for a verb on an artifact: the options of its own target."""
-    from .. import api
     from ..plugins import manager
+    from ..store import manifest
 
-    name = api.load(artifact).format
+    name = manifest.load(artifact).format
     plugin = manager.target(name) if verb == "run" else manager.require(name, verb)
     option_help(name, plugin.target.verb(verb).options, "export" if verb == "run" else verb)

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..contract.artifacts import Artifact, FileEntry
 from ..errors import ArtifactError
 from ..jsontext import read_json
+from ..regular import check_path
 from . import listing, schema, scratch, versions
 from .digests import sha256
 
@@ -35,6 +36,12 @@ def _mode(path: Path) -> int:
         return stat.S_IFMT(path.stat().st_mode)
     except (OSError, ValueError):
         return 0
+
+
+def load(path: str | os.PathLike[str]) -> Artifact:
+    """The artifact at what a user gave as its path, as `read` reads it. Raises ArtifactError."""
+    check_path(path, ArtifactError)
+    return read(path)
 
 
 def read(path: str | os.PathLike[str], check_files: bool = True) -> Artifact:
