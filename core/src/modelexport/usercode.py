@@ -35,7 +35,8 @@ def _import_file(path: Path) -> Any:
         raise SourceError(f"no file {path}", "give the path of a Python file, then a colon and a function")
     check_regular(path, kind=SourceError)
     name = f"mx_source_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Compiling(name, str(path)))
+    loader = _Compiling(name, str(path.absolute()))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
