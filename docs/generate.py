@@ -70,7 +70,8 @@ def cli_page() -> str:
         parts.append(f"## {path}\n\n```text\n{command.get_help(context)}\n```\n")
     parts.append(
         "## All commands\n\n"
-        "Results go to stdout, errors and a progress line for each stage (on a terminal only) to stderr. With "
+        "Results go to stdout, errors and a progress line for each stage to stderr (where that is no terminal, "
+        "only work of more than 20 seconds says now and then what it does). With "
         '`--json`, stdout is one JSON value, of an error too: `{"error": {"kind", "exit_code", "message", '
         '"hint"}}`. [Errors](errors.md) lists the exit codes.\n\n'
         "| environment variable | meaning |\n|---|---|\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ def _check_no_file(option: str, value: str) -> None:
     if (is_word and name.lower().endswith(TEXT_FILES)) or (("." in name or "/" in name) and _is_file(name)):
         raise InputError(
             f"{option} {name} names a file, and what it takes is the text itself",
-            f'give what the file holds: {option} "$(cat {name})"',
+            f'give what the file holds: {option} "$(cat {shlex.quote(name)})"',
         )
 
 

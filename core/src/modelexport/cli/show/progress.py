@@ -1,4 +1,4 @@
-"""What long work says of itself while it runs, on stderr where that is a terminal."""
+"""What long work says of itself on stderr while it runs: every stage on a terminal, now and then in a log."""
 
 from __future__ import annotations
 
